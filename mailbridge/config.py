@@ -1,0 +1,288 @@
+"""
+The configuration: mailbridge.toml as frozen values (commands.md of the project: README, Configuration).
+
+Every error names the file, the key and, for a word we do not know, the nearest one we do.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import socket
+import tomllib
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+
+from mailbridge.errors import ConfigError
+from mailbridge.event import NAMESPACE, is_tag
+from mailbridge.signing import is_entity
+
+SYSTEM_CONFIG: Final = Path("/etc/mailbridge/mailbridge.toml")
+SYSTEM_STATE: Final = Path("/var/lib/mailbridge")
+
+SUBMIT: Final = "tcp://127.0.0.1:5581"
+PUBLISH: Final = "tcp://127.0.0.1:5582"
+READ: Final = "tcp://127.0.0.1:5583"
+"""Our defaults keep clear of Lighthouse's 5570 to 5572: a first run on its host cannot stop it."""
+
+Require = Literal["archive-signature", "dkim", "authres", "hop", "channel", "none"]
+
+CHECKED: Final = ("channel", "none")
+"""The strengths of `sent_by` that this version can establish; a source requiring more is refused."""
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One configured Maildir or list with its archive, kinds and requirements."""
+
+    name: str
+    maildir: str | None = None
+    lists: tuple[str, ...] = ()
+    archive: str | None = None
+    repo: str | None = None
+    kinds: tuple[str, ...] = ()
+    emit: tuple[str, ...] = ()
+    require: Require = "none"
+    keyrings: tuple[str, ...] = ()
+    dkim_keys: str | None = None
+    dkim_domains: tuple[str, ...] = ()
+    authserv_id: str | None = None
+    after: str = "keep"
+    existing: Literal["skip", "emit"] = "skip"
+    expect_every: str | None = None
+    rate: str | None = None
+    namespace: str = NAMESPACE
+    pool_url: str | None = None
+    stand_in: bool = False
+    subfolders: bool = False
+    """Maildir++ subfolders (`.name/`) are watched too."""
+
+
+class Relay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The embedded relay, or `relay` alone: where it binds, how long it keeps."""
+
+    submit: str = SUBMIT
+    publish: str = PUBLISH
+    read: str = READ
+    keep: str = "365d"
+    upstream: tuple[str, ...] = ()
+
+
+class Lighthouse(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A Laniakea relay to emit to, in the quiet profile of wire.md."""
+
+    submit: str
+    publish: str
+    rate: str = "2/s"
+    changes_cap: int = 500
+
+
+class Submit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where `bridge` sends: relays of ours, or a Lighthouse."""
+
+    to: tuple[str, ...] = ()
+    lighthouse: Lighthouse | None = None
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file, every default filled in."""
+
+    entity: str = ""
+    """Empty: `mailbridge.<fqdn>`, or what `default_entity` says where there is none."""
+    state: str = ""
+    origin: bool = True
+    """Whether events name the host that emitted them."""
+    addresses: bool = False
+    """Whether the addresses of people who write bug mail go into events."""
+    mailgun_absent: bool = False
+    """The operator's word that no Laniakea mailgun listens; needed for `stand_in`."""
+    max_mail: str = "25M"
+    source: tuple[Source, ...] = ()
+    relay: Relay = Relay()
+    submit: Submit = Submit()
+
+    @property
+    def state_dir(self) -> Path:
+        """Where outbox, journal, keys and spool live."""
+        return Path(self.state) if self.state else default_state()
+
+
+def default_state() -> Path:
+    """Return the state directory of a service (as its user or root), else of this user."""
+    if os.geteuid() == 0 or os.access(SYSTEM_STATE, os.W_OK):
+        return SYSTEM_STATE
+    home = os.environ.get("XDG_STATE_HOME") or str(Path("~/.local/state").expanduser())
+    return Path(home) / "mailbridge"
+
+
+def default_config() -> Path | None:
+    """Return the configuration file that is there without `-c`, or None."""
+    home = os.environ.get("XDG_CONFIG_HOME") or str(Path("~/.config").expanduser())
+    for path in (Path(home) / "mailbridge" / "mailbridge.toml", SYSTEM_CONFIG):
+        if path.is_file():
+            return path
+    return None
+
+
+def qualified_name() -> str | None:
+    """Return this host's fully qualified name, or None where it has none."""
+    name = socket.getfqdn().rstrip(".").lower()
+    if "." not in name or name.startswith("localhost") or name.endswith((".local", ".localdomain")):
+        return None
+    return name if is_entity(name) else None
+
+
+def load(path: Path | None) -> Config:
+    """
+    Return the configuration in *path*, or the defaults that work where it is None.
+
+    Raises `ConfigError` naming file, key and mend.
+    """
+    if path is None:
+        return Config()
+    try:
+        raw = path.read_bytes()
+        tree = tomllib.loads(raw.decode("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: no TOML: {error}") from error
+    try:
+        config = msgspec.convert(tree, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: {_explained(str(error))}") from error
+    try:
+        check(config)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return config
+
+
+def check(config: Config) -> None:
+    """Return if the values of *config* make sense together; else raise `ConfigError`."""
+    if config.entity and not is_entity(config.entity):
+        raise ConfigError(f"entity: {config.entity!r}: letters, digits, '.', '_' and '-' only")
+    size(config.max_mail, "max_mail")
+    names: set[str] = set()
+    for source in config.source:
+        where = f"source {source.name!r}"
+        if source.name in names:
+            raise ConfigError(f"{where}: stands twice; each source needs its own name")
+        names.add(source.name)
+        if not source.maildir and not source.lists:
+            raise ConfigError(f"{where}: needs a maildir, or lists for mail that comes by the pipe")
+        if not is_tag(source.namespace):
+            raise ConfigError(f"{where}: namespace: {source.namespace!r} cannot begin a tag")
+        if source.namespace.startswith("_lk.") and source.namespace != NAMESPACE:
+            raise ConfigError(
+                f"{where}: namespace: {source.namespace!r} is Laniakea's; of those only"
+                f" {NAMESPACE!r} is ours; take your own, as 'org.example.mailbridge'"
+            )
+        if source.require not in CHECKED:
+            raise ConfigError(
+                f"{where}: require: {source.require!r} cannot be checked by this version;"
+                f" it can check {' and '.join(repr(word) for word in CHECKED)}"
+            )
+        after(source.after, f"{where}: after")
+        if source.rate:
+            rate(source.rate, f"{where}: rate")
+        if source.expect_every:
+            duration(source.expect_every, f"{where}: expect_every")
+        if source.stand_in:
+            raise ConfigError(
+                f"{where}: stand_in: needs provenance above 'channel' to be checked,"
+                " which this version cannot do; remove the line"
+            )
+    duration(config.relay.keep, "relay.keep")
+    if config.submit.lighthouse:
+        rate(config.submit.lighthouse.rate, "submit.lighthouse.rate")
+
+
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_DURATION: Final = re.compile(r"([0-9]{1,9})\s*([smhdw])")
+_RATE: Final = re.compile(r"([0-9]{1,6})\s*/\s*([smhd])")
+_SIZE: Final = re.compile(r"([0-9]{1,9})\s*([KMG]?)i?B?")
+
+
+def duration(text: str, where: str = "duration") -> int:
+    """
+    Return the seconds of *text*, as `90s`, `15m`, `24h`, `30d`, `2w`.  Raises `ConfigError`.
+
+    >>> duration("24h")
+    86400
+    """
+    found = _DURATION.fullmatch(text.strip())
+    if not found:
+        raise ConfigError(f"{where}: {text!r}: a number and one of s, m, h, d, w, as '24h'")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def rate(text: str, where: str = "rate") -> float:
+    """
+    Return how many a second *text* allows, as `20/s` or `600/h`.  Raises `ConfigError`.
+
+    >>> rate("120/m")
+    2.0
+    """
+    found = _RATE.fullmatch(text.strip())
+    if not found or not int(found[1]):
+        raise ConfigError(f"{where}: {text!r}: a number and /s, /m, /h or /d, as '20/s'")
+    return int(found[1]) / _UNITS[found[2]]
+
+
+def size(text: str, where: str = "size") -> int:
+    """
+    Return the bytes of *text*, as `25M`.  Raises `ConfigError`.
+
+    >>> size("25M") == 25 * 1024 * 1024
+    True
+    """
+    found = _SIZE.fullmatch(text.strip())
+    if not found or not int(found[1]):
+        raise ConfigError(f"{where}: {text!r}: a number and K, M or G, as '25M'")
+    return int(found[1]) * 1024 ** " KMG".index(found[2] or " ")
+
+
+def after(text: str, where: str = "after") -> tuple[Literal["keep", "seen", "delete"], int]:
+    """
+    Return what becomes of a mail that is done, and after how many seconds.  Raises `ConfigError`.
+
+    >>> after("keep"), after("delete:30d")
+    (('keep', 0), ('delete', 2592000))
+    """
+    if text == "keep":
+        return "keep", 0
+    if text == "seen":
+        return "seen", 0
+    if text.startswith("delete:"):
+        return "delete", duration(text.removeprefix("delete:"), where)
+    raise ConfigError(f"{where}: {text!r}: one of 'keep', 'seen', 'delete:AGE' as 'delete:30d'")
+
+
+# msgspec: "Object contains unknown field `x` - at `$.source[...]`".
+_UNKNOWN: Final = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`")
+_PLACE: Final = re.compile(r" - at `\$?\.?(?P<place>[^`]*)`")
+_TABLES: Final[dict[str, Any]] = {
+    "source": Source,
+    "relay": Relay,
+    "submit": Submit,
+    "submit.lighthouse": Lighthouse,
+    "": Config,
+}
+
+
+def _explained(text: str) -> str:
+    found = _PLACE.search(text)
+    place = found["place"] if found else ""
+    told = _PLACE.sub("", text)
+    unknown = _UNKNOWN.match(told)
+    if unknown:
+        table = place.replace("[...]", "")
+        words = [field.name for field in msgspec.structs.fields(_TABLES.get(table, Config))]
+        near = difflib.get_close_matches(unknown["key"], words, n=1)
+        key = f"{table}.{unknown['key']}".lstrip(".")
+        hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(words)}"
+        return f"{key}: no such setting{hint}"
+    return f"{place.replace('[...]', '') or 'the file'}: {told[:1].lower()}{told[1:]}"

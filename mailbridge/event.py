@@ -1,0 +1,249 @@
+"""
+Events: their canonical bytes, their identity, and the reading of strangers' bytes as events.
+
+The form is wire.md's: Laniakea's message stream, with a `feed` of ours inside the signed part.
+Pure functions and values; no clock, no I/O.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping
+from typing import Any, Final, NewType
+
+import msgspec
+
+from mailbridge.errors import MalformedEvent, NotCanonical
+
+FORMAT: Final = "1.0"
+"""Version of Laniakea's event format that we write and read."""
+
+NAMESPACE: Final = "_lk.mailbridge"
+"""Where our tags live: `_lk` is the domain Laniakea reserves for its modules, the rest is ours."""
+
+TEST_NAMESPACE: Final = "_lk.mailbridge-test"
+"""Where made-up mail goes, so that generated uploads on a shared bus fool nobody."""
+
+MAX_EVENT_BYTES: Final = 256 * 1024
+"""An event of ours is at most this large, checked before it is numbered."""
+
+MAX_FRAME_BYTES: Final = 1024 * 1024
+"""What a relay takes or gives in one frame."""
+
+# Frozen: changing it, or the recipe of `event_uuid`, would double the world.
+_IDENTITY: Final = uuid.UUID("7a9d2c86-4b53-5e0f-9a41-6d61696c6272")
+
+_UNSIGNED: Final = frozenset(("signatures", "unsigned"))
+
+# Matrix allows no integer beyond 2^53 - 1: JavaScript could not read it back.
+_MAX_INT: Final = 2**53 - 1
+
+
+def canonical(value: object) -> bytes:
+    """
+    Return *value* as Matrix's canonical JSON: sorted keys, no blanks, UTF-8 (wire.md, Signing).
+
+    Finite floats are written as Python writes them, because Laniakea's own clients may send some;
+    no event of ours has any.  Raises `NotCanonical` where no such bytes exist.
+
+    >>> canonical({"b": 1, "a": ["ä"]}).decode()
+    '{"a":["ä"],"b":1}'
+    """
+    try:
+        text = json.dumps(
+            value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
+        )
+        return text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise NotCanonical(f"no canonical JSON: {error}") from error
+
+
+def digest(preimage: bytes) -> str:
+    """Return sha256 of *preimage* as unpadded base64: an event's hash, everywhere."""
+    return base64.b64encode(hashlib.sha256(preimage).digest()).rstrip(b"=").decode()
+
+
+def event_uuid(archive: str, name: str, identity: Mapping[str, object]) -> str:
+    """
+    Return the uuid of the event *name* of *archive* that says *identity* (design.md, Identity).
+
+    UUIDv5 over the canonical JSON of `[archive, name, identity]`; `None` values are left out, so
+    that a fact nobody told and a fact not asked for are the same.  Frozen by golden vectors.
+    """
+    told = {key: value for key, value in identity.items() if value is not None}
+    named = canonical([archive, name, told]).decode()
+    return str(uuid.uuid5(_IDENTITY, named))
+
+
+def preimage(fields: Mapping[str, object]) -> bytes:
+    """Return the bytes that signatures cover: the event without `signatures` and `unsigned`."""
+    return canonical({key: value for key, value in fields.items() if key not in _UNSIGNED})
+
+
+class FeedLink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An event's place in its source's feed (wire.md, The feed)."""
+
+    id: str
+    """`<entity>/<epoch>`."""
+    seq: int
+    """Counts all events of the feed, from 1."""
+    prev: str | None
+    """Hash of the event before; None for the very first."""
+    tag_seq: int
+    """Counts the events of the feed with this tag, from 1."""
+
+    @property
+    def entity(self) -> str:
+        """Who writes this feed."""
+        return self.id.partition("/")[0]
+
+    @property
+    def epoch(self) -> str:
+        """Which life of the source's outbox this is."""
+        return self.id.partition("/")[2]
+
+
+class SignedEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event as it travels: what it says, and the very bytes that say it.  Nobody vouched yet."""
+
+    raw: bytes
+    preimage: bytes
+    hash: str
+    tag: str
+    uuid: str
+    time: str
+    data: dict[str, Any]
+    signatures: dict[str, dict[str, str]]
+    origin: str | None = None
+    author: str | None = None
+    feed: FeedLink | None = None
+
+    def __repr__(self) -> str:
+        return f"SignedEvent({self.tag} {self.uuid})"
+
+
+VerifiedEvent = NewType("VerifiedEvent", SignedEvent)
+"""An event that `signing.verify` vouches for; sinks take no other."""
+
+
+class _Wire(msgspec.Struct, kw_only=True):
+    """What must be there, by type.  `id` and `tag` are one string; today's Lighthouse needs `tag`."""
+
+    tag: str
+    uuid: str
+    format: str
+    time: str
+    data: dict[str, Any]
+    signatures: dict[str, dict[str, str]]
+    id: str | None = None
+    origin: str | None = None
+    author: str | None = None
+    feed: FeedLink | None = None
+
+
+def parse_json(raw: bytes, *, limit: int = MAX_FRAME_BYTES) -> dict[str, Any]:
+    """
+    Return the JSON object in *raw*; a stranger may have written it.
+
+    Raises `MalformedEvent` for what is too large, too deep, no UTF-8 or no object, and for doubled
+    keys, NaN and integers beyond 2^53: two readers could understand such bytes differently.
+    """
+    if len(raw) > limit:
+        raise MalformedEvent(f"{len(raw)} bytes, more than the {limit} allowed")
+    try:
+        value = json.loads(
+            raw.decode("utf-8"),
+            object_pairs_hook=_no_doubled_keys,
+            parse_constant=_no_constant,
+            parse_int=_bounded_int,
+            parse_float=_finite,
+        )
+    except MalformedEvent:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise MalformedEvent(f"no JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise MalformedEvent(f"JSON object expected, got {type(value).__name__}")
+    return value
+
+
+def read_event(raw: bytes, *, limit: int = MAX_FRAME_BYTES) -> SignedEvent:
+    """
+    Return the event in *raw*, unverified.
+
+    Raises `MalformedEvent` where a field that wire.md requires is missing or has another type.
+    """
+    fields = parse_json(raw, limit=limit)
+    try:
+        wire = msgspec.convert(fields, _Wire)
+    except msgspec.ValidationError as error:
+        raise MalformedEvent(f"no event: {error}") from error
+    if wire.id is not None and wire.id != wire.tag:
+        raise MalformedEvent(f"no event: id {wire.id[:80]!r} and tag {wire.tag[:80]!r} differ")
+    if wire.format != FORMAT:
+        raise MalformedEvent(f"no event: format {wire.format[:20]!r}, expected {FORMAT!r}")
+    if not is_tag(wire.tag):
+        raise MalformedEvent(f"no event: {wire.tag[:80]!r} is no tag")
+    try:
+        if str(uuid.UUID(wire.uuid)) != wire.uuid.lower():
+            raise ValueError(wire.uuid)
+    except ValueError as error:
+        raise MalformedEvent(f"no event: {wire.uuid[:60]!r} is no uuid") from error
+    try:
+        signed = preimage(fields)
+    except NotCanonical as error:
+        raise MalformedEvent(f"no event: {error}") from error
+    return SignedEvent(
+        raw=raw,
+        preimage=signed,
+        hash=digest(signed),
+        tag=wire.tag,
+        uuid=wire.uuid,
+        time=wire.time,
+        data=wire.data,
+        signatures=wire.signatures,
+        origin=wire.origin,
+        author=wire.author,
+        feed=wire.feed,
+    )
+
+
+def is_tag(text: str) -> bool:
+    """
+    Say whether *text* can be a tag: dotted words of letters, digits, `_` and `-`.
+
+    >>> is_tag("_lk.mailbridge.bug-closed"), is_tag("a b"), is_tag("")
+    (True, False, False)
+    """
+    words = text.split(".")
+    return len(text) <= 200 and all(  # noqa: PLR2004 - a subscription is no longer
+        word and all(c.isascii() and (c.isalnum() or c in "_-") for c in word) for word in words
+    )
+
+
+def _no_doubled_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise MalformedEvent("no JSON object: a key stands twice")
+    return fields
+
+
+def _no_constant(name: str) -> object:
+    raise MalformedEvent(f"no JSON: {name}")
+
+
+def _bounded_int(text: str) -> int:
+    # The length first: int() of a million digits takes its time.
+    if len(text) > 17 or abs(int(text)) > _MAX_INT:  # noqa: PLR2004 - "-" and sixteen digits
+        raise MalformedEvent("no JSON of ours: an integer beyond 2^53")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise MalformedEvent("no JSON of ours: a number beyond all bounds")
+    return value

@@ -1,0 +1,184 @@
+"""
+Signatures: ed25519 over an event's canonical bytes, as Laniakea writes them (wire.md, Signing).
+
+Pure: keys come in as values; `keyring` reads and writes their files.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from nacl.exceptions import BadSignatureError
+from nacl.signing import SigningKey as _Seed
+from nacl.signing import VerifyKey as _Point
+
+from mailbridge.errors import BadSignature, MalformedEvent, NotPermitted, UnknownOrigin
+from mailbridge.event import SignedEvent, VerifiedEvent, canonical, digest, preimage
+
+# Today's Lighthouse and Mirk look a signature up under exactly this name.
+KEY_ID: Final = "ed25519:0"
+
+_ENTITY: Final = re.compile(r"[A-Za-z0-9._-]{1,200}")
+_KEY_BYTES: Final = 32
+_SIGNATURE_BYTES: Final = 64
+
+
+def is_entity(text: str) -> bool:
+    """Say whether *text* can be an entity's name: what signs, and the stem of its key files."""
+    return _ENTITY.fullmatch(text) is not None and not text.startswith(".")
+
+
+def unpadded(raw: bytes) -> str:
+    """Return *raw* as base64 without `=`."""
+    return base64.b64encode(raw).rstrip(b"=").decode()
+
+
+def from_base64(text: str) -> bytes:
+    """
+    Return the bytes of *text*, base64 with or without padding.
+
+    Raises `ValueError` for anything else.
+    """
+    return base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), validate=True)
+
+
+class VerifyKey:
+    """The public key of an entity."""
+
+    __slots__ = ("_point", "entity")
+
+    def __init__(self, entity: str, raw: bytes) -> None:
+        if not is_entity(entity):
+            raise NotPermitted(f"{entity[:80]!r} is no entity's name: letters, digits, . _ -")
+        if len(raw) != _KEY_BYTES:
+            raise NotPermitted(f"key of {entity}: {len(raw)} bytes, an ed25519 key has 32")
+        self.entity: Final = entity
+        self._point: Final = _Point(raw)
+
+    def __bytes__(self) -> bytes:
+        return bytes(self._point)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, VerifyKey)
+            and self.entity == other.entity
+            and bytes(self) == bytes(other)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.entity, bytes(self)))
+
+    def __repr__(self) -> str:
+        return f"VerifyKey({self.entity} {self.fingerprint})"
+
+    @property
+    def base64(self) -> str:
+        """The key as key files write it."""
+        return unpadded(bytes(self))
+
+    @property
+    def fingerprint(self) -> str:
+        """What people compare: `SHA256:` and unpadded base64, as ssh shows it."""
+        return "SHA256:" + unpadded(hashlib.sha256(bytes(self)).digest())
+
+    def check(self, signed: bytes, signature: str) -> None:
+        """Return if *signature* (base64) is this key's over *signed*; else raise `BadSignature`."""
+        try:
+            raw = from_base64(signature)
+            if len(raw) != _SIGNATURE_BYTES:
+                raise ValueError("not 64 bytes")
+            self._point.verify(signed, raw)
+        except (BadSignatureError, ValueError) as error:
+            raise BadSignature(f"signature of {self.entity} does not fit the bytes") from error
+
+
+class SigningKey:
+    """The secret key of an entity.  Its repr shows the name alone."""
+
+    __slots__ = ("_seed", "entity", "verify_key")
+
+    def __init__(self, entity: str, seed: bytes) -> None:
+        if len(seed) != _KEY_BYTES:
+            raise NotPermitted(f"secret key of {entity[:80]!r}: an ed25519 seed has 32 bytes")
+        self._seed: Final = _Seed(seed)
+        self.entity: Final = entity
+        self.verify_key: Final = VerifyKey(entity, bytes(self._seed.verify_key))
+
+    @classmethod
+    def generate(cls, entity: str) -> SigningKey:
+        """Return a new key for *entity*, from the system's randomness."""
+        return cls(entity, bytes(_Seed.generate()))
+
+    def __repr__(self) -> str:
+        return f"SigningKey({self.entity})"
+
+    @property
+    def seed_base64(self) -> str:
+        """The secret, as the secret key file holds it."""
+        return unpadded(bytes(self._seed))
+
+    def sign(self, signed: bytes) -> str:
+        """Return the signature over *signed*, unpadded base64.  The same bytes give the same."""
+        return unpadded(self._seed.sign(signed).signature)
+
+
+def sign_fields(fields: Mapping[str, Any], key: SigningKey) -> tuple[bytes, str]:
+    """
+    Return (the canonical JSON of *fields* with the signature of *key* added, the event's hash).
+
+    Signatures that are there already stay: this is how a relay adds its own.  Raises `NotCanonical`.
+    """
+    signed = preimage(fields)
+    signatures = {**fields.get("signatures", {}), key.entity: {KEY_ID: key.sign(signed)}}
+    return canonical({**fields, "signatures": signatures}), digest(signed)
+
+
+def verify(event: SignedEvent, trusted: Mapping[str, VerifyKey]) -> VerifiedEvent:
+    """
+    Vouch that somebody *trusted* signed *event*; where it has a feed, the feed's own entity.
+
+    A relay adds its own signature, so signatures of strangers are fine as long as one origin is
+    known.  A bad signature by a known origin is always fatal.
+
+    Raises `UnknownOrigin` or `BadSignature`.
+    """
+    known = [entity for entity in event.signatures if entity in trusted]
+    for entity in known:
+        signature = event.signatures[entity].get(KEY_ID)
+        if signature is None:
+            raise BadSignature(f"{entity} signed {event.uuid} with a key version other than 0")
+        trusted[entity].check(event.preimage, signature)
+    # (A feed counts only if its entity signed: else any trusted key could write another's feed.)
+    owner = event.feed.entity if event.feed else None
+    if not known or (owner is not None and owner not in known):
+        signers = ", ".join(sorted(event.signatures))[:200] or "nobody"
+        raise UnknownOrigin(
+            f"no key for {owner or signers}, who signed {event.uuid};"
+            " 'mailbridge key trust FILE' adds one"
+        )
+    return VerifiedEvent(event)
+
+
+def sign_note(fields: Mapping[str, Any], key: SigningKey) -> bytes:
+    """Return *fields*, which are no event (a head), as canonical JSON signed by *key*."""
+    return sign_fields(fields, key)[0]
+
+
+def check_note(fields: Mapping[str, Any], trusted: Mapping[str, VerifyKey], entity: str) -> None:
+    """
+    Return if *entity*, one of the *trusted*, signed *fields* (a head; wire.md, The feed).
+
+    Raises `UnknownOrigin`, `BadSignature` or `MalformedEvent`.
+    """
+    if entity not in trusted:
+        raise UnknownOrigin(f"no key for {entity[:80]}; 'mailbridge key trust FILE' adds one")
+    signatures = fields.get("signatures")
+    by_key = signatures.get(entity) if isinstance(signatures, dict) else None
+    signature = by_key.get(KEY_ID) if isinstance(by_key, dict) else None
+    if not isinstance(signature, str):
+        raise MalformedEvent(f"{entity[:80]} did not sign it")
+    trusted[entity].check(preimage(fields), signature)
