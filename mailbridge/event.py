@@ -12,7 +12,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Mapping
-from typing import Any, Final, NewType
+from typing import Any, Final
 
 import msgspec
 
@@ -125,8 +125,8 @@ class SignedEvent(msgspec.Struct, frozen=True, kw_only=True):
         return f"SignedEvent({self.tag} {self.uuid})"
 
 
-VerifiedEvent = NewType("VerifiedEvent", SignedEvent)
-"""An event that `signing.verify` vouches for; sinks take no other."""
+class VerifiedEvent(SignedEvent, frozen=True, kw_only=True):
+    """An event that `signing.verify`, and nothing else, vouches for; sinks take no other."""
 
 
 class _Wire(msgspec.Struct, kw_only=True):

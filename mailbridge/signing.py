@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from msgspec import structs
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey as _Seed
 from nacl.signing import VerifyKey as _Point
@@ -160,7 +161,7 @@ def verify(event: SignedEvent, trusted: Mapping[str, VerifyKey]) -> VerifiedEven
             f"no key for {owner or signers}, who signed {event.uuid};"
             " 'mailbridge key trust FILE' adds one"
         )
-    return VerifiedEvent(event)
+    return VerifiedEvent(**structs.asdict(event))
 
 
 def sign_note(fields: Mapping[str, Any], key: SigningKey) -> bytes:
