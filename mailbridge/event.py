@@ -122,7 +122,7 @@ class SignedEvent(msgspec.Struct, frozen=True, kw_only=True):
     feed: FeedLink | None = None
 
     def __repr__(self) -> str:
-        return f"SignedEvent({self.tag} {self.uuid})"
+        return f"{type(self).__name__}({self.tag} {self.uuid})"
 
 
 class VerifiedEvent(SignedEvent, frozen=True, kw_only=True):

@@ -286,7 +286,7 @@ class Clip:
 
     def items(self, items: Iterable[_T], limit: int = ITEMS) -> list[_T]:
         """Return at most *limit* of *items*, as a list."""
-        found = []
+        found: list[_T] = []
         for item in items:
             if len(found) == limit:
                 self.truncated = True
