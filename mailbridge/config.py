@@ -1,5 +1,5 @@
 """
-The configuration: mailbridge.toml as frozen values (commands.md of the project: README, Configuration).
+The configuration: mailbridge.toml as frozen values (README.md, Configuration).
 
 Every error names the file, the key and, for a word we do not know, the nearest one we do.
 """
@@ -31,7 +31,7 @@ READ: Final = "tcp://127.0.0.1:5583"
 Require = Literal["archive-signature", "dkim", "authres", "hop", "channel", "none"]
 
 CHECKED: Final = ("channel", "none")
-"""The strengths of `sent_by` that this version can establish; a source requiring more is refused."""
+"""The strengths of `sent_by` this version can establish; a source requiring more is refused."""
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -167,37 +167,46 @@ def check(config: Config) -> None:
     size(config.max_mail, "max_mail")
     names: set[str] = set()
     for source in config.source:
-        where = f"source {source.name!r}"
         if source.name in names:
-            raise ConfigError(f"{where}: stands twice; each source needs its own name")
+            raise ConfigError(
+                f"source {source.name!r}: stands twice; each source needs its own name"
+            )
         names.add(source.name)
-        if not source.maildir and not source.lists:
-            raise ConfigError(f"{where}: needs a maildir, or lists for mail that comes by the pipe")
-        if not is_tag(source.namespace):
-            raise ConfigError(f"{where}: namespace: {source.namespace!r} cannot begin a tag")
-        if source.namespace.startswith("_lk.") and source.namespace != NAMESPACE:
-            raise ConfigError(
-                f"{where}: namespace: {source.namespace!r} is Laniakea's; of those only"
-                f" {NAMESPACE!r} is ours; take your own, as 'org.example.mailbridge'"
-            )
-        if source.require not in CHECKED:
-            raise ConfigError(
-                f"{where}: require: {source.require!r} cannot be checked by this version;"
-                f" it can check {' and '.join(repr(word) for word in CHECKED)}"
-            )
-        after(source.after, f"{where}: after")
-        if source.rate:
-            rate(source.rate, f"{where}: rate")
-        if source.expect_every:
-            duration(source.expect_every, f"{where}: expect_every")
-        if source.stand_in:
-            raise ConfigError(
-                f"{where}: stand_in: needs provenance above 'channel' to be checked,"
-                " which this version cannot do; remove the line"
-            )
+        _check_source(source, f"source {source.name!r}")
     duration(config.relay.keep, "relay.keep")
     if config.submit.lighthouse:
         rate(config.submit.lighthouse.rate, "submit.lighthouse.rate")
+
+
+def _check_source(source: Source, where: str) -> None:
+    if not source.maildir and not source.lists:
+        raise ConfigError(f"{where}: needs a maildir, or lists for mail that comes by the pipe")
+    _check_namespace(source.namespace, f"{where}: namespace")
+    if source.require not in CHECKED:
+        raise ConfigError(
+            f"{where}: require: {source.require!r} cannot be checked by this version;"
+            f" it can check {' and '.join(repr(word) for word in CHECKED)}"
+        )
+    if source.stand_in:
+        raise ConfigError(
+            f"{where}: stand_in: needs provenance above 'channel' to be checked,"
+            " which this version cannot do; remove the line"
+        )
+    after(source.after, f"{where}: after")
+    if source.rate:
+        rate(source.rate, f"{where}: rate")
+    if source.expect_every:
+        duration(source.expect_every, f"{where}: expect_every")
+
+
+def _check_namespace(namespace: str, where: str) -> None:
+    if not is_tag(namespace):
+        raise ConfigError(f"{where}: {namespace!r} cannot begin a tag")
+    if namespace.startswith("_lk.") and namespace != NAMESPACE:
+        raise ConfigError(
+            f"{where}: {namespace!r} is Laniakea's; of those only {NAMESPACE!r} is ours;"
+            " take your own, as 'org.example.mailbridge'"
+        )
 
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}

@@ -26,7 +26,7 @@ class BadInput(MailbridgeError):
 
 
 class MalformedMail(BadInput):
-    """Raised when bytes are no mail we dare to parse, or a mail that should be understood is not."""
+    """Raised when bytes are no mail we dare to parse, or one that should be understood is not."""
 
 
 class MalformedEvent(BadInput):

@@ -130,7 +130,7 @@ class VerifiedEvent(SignedEvent, frozen=True, kw_only=True):
 
 
 class _Wire(msgspec.Struct, kw_only=True):
-    """What must be there, by type.  `id` and `tag` are one string; today's Lighthouse needs `tag`."""
+    """What must be there, by type.  `id` and `tag` are one string; Lighthouse needs `tag`."""
 
     tag: str
     uuid: str

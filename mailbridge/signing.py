@@ -131,7 +131,9 @@ def sign_fields(fields: Mapping[str, Any], key: SigningKey) -> tuple[bytes, str]
     """
     Return (the canonical JSON of *fields* with the signature of *key* added, the event's hash).
 
-    Signatures that are there already stay: this is how a relay adds its own.  Raises `NotCanonical`.
+    Signatures that are there already stay: this is how a relay adds its own.
+
+    Raises `NotCanonical`.
     """
     signed = preimage(fields)
     signatures = {**fields.get("signatures", {}), key.entity: {KEY_ID: key.sign(signed)}}
