@@ -251,7 +251,7 @@ def size(text: str, where: str = "size") -> int:
     found = _SIZE.fullmatch(text.strip())
     if not found or not int(found[1]):
         raise ConfigError(f"{where}: {text!r}: a number and K, M or G, as '25M'")
-    return int(found[1]) * 1024 ** " KMG".index(found[2] or " ")
+    return int(found[1]) << 10 * " KMG".index(found[2] or " ")
 
 
 def after(text: str, where: str = "after") -> tuple[Literal["keep", "seen", "delete"], int]:
