@@ -1,0 +1,265 @@
+"""
+One mail as what would be emitted of it: recognised, switched, backed, named; not yet numbered.
+
+Pure, so that `deliver` and `explain` cannot tell two stories of one mail.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal
+
+import msgspec
+
+from mailbridge import kinds
+from mailbridge.config import Source
+from mailbridge.errors import ConfigError, MalformedMail, NotCanonical
+from mailbridge.event import MAX_EVENT_BYTES, TEST_NAMESPACE, canonical, event_uuid
+from mailbridge.mail import MAX_MAIL, Mail, has_marker, read_mail
+from mailbridge.payloads import Common, Event, Payload, without_surrogates
+from mailbridge.proof import UNCHECKED, Provenance, SentBy, reaches
+
+ENVELOPE: Final = 4 * 1024
+"""Room for what an event has around its data: feed, signatures, origin; generously."""
+
+# A mail cannot be written later than it arrives; clocks and zones may differ by a day.
+_SLACK: Final = timedelta(days=1)
+_NO_MAIL_BEFORE: Final = datetime(1982, 8, 13, tzinfo=UTC)  # RFC 822
+
+
+class Composed(msgspec.Struct, frozen=True, kw_only=True):
+    """An event as it would go out, without what only its feed knows."""
+
+    uuid: str
+    name: str
+    """The tag without its namespace."""
+    tag: str
+    author: str | None
+    data: dict[str, Any]
+    on: bool
+    """This source emits it; else it is understood and switched off."""
+
+
+class Examined(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one mail, and why."""
+
+    outcome: Literal["events", "ignored", "quarantined"]
+    message_id: str
+    family: str | None = None
+    kind: str | None = None
+    code: str | None = None
+    """The counted reason, as `no-kind`; None where there are events."""
+    reason: str | None = None
+    """The same for a person."""
+    provenance: Provenance
+    list_id: str | None = None
+    subject: str = ""
+    events: tuple[Composed, ...] = ()
+    """All that the mail says, the switched off included."""
+
+    @property
+    def emitted(self) -> tuple[Composed, ...]:
+        """The events that go out: none unless the outcome is `events`."""
+        return tuple(e for e in self.events if e.on) if self.outcome == "events" else ()
+
+
+def examine(  # noqa: PLR0913 - each is a switch of its own, and named at every call
+    raw: bytes,
+    source: Source,
+    *,
+    received: datetime,
+    everything: bool = False,
+    accept_test: bool = False,
+    backfill: bool = False,
+    addresses: bool = False,
+    max_mail: int = MAX_MAIL,
+    changes_cap: int | None = None,
+) -> Examined:
+    """
+    Return what *raw*, a mail that came by *source*, becomes.  Never raises for what is in a mail.
+
+    *received* is what the file's time says; *everything* explains as if all kinds were switched on;
+    *accept_test* takes made-up mail, for the test namespace; *changes_cap* is Lighthouse's profile.
+    """
+    try:
+        mail = read_mail(raw, limit=max_mail)
+    except MalformedMail as error:
+        return Examined(
+            outcome="quarantined" if has_marker(raw) else "ignored",
+            message_id=f"sha256:{hashlib.sha256(raw).hexdigest()}",
+            code="malformed",
+            reason=str(error),
+            provenance=_provenance(source),
+        )
+    found = _Finding(mail, source)
+    if source.lists and mail.list_id not in map(str.lower, source.lists):
+        whence = f"came by {mail.list_id!r}" if mail.list_id else "came by no list"
+        return found.ignored("other-list", f"{whence}, which is none of {source.name!r}")
+    if mail.is_generated and not accept_test:
+        return found.ignored("generated", "made-up mail; only a bridge with --accept-test takes it")
+    site = kinds.Site(
+        archive=source.archive, repo=source.repo, pool_url=source.pool_url, addresses=addresses
+    )
+    outcome = kinds.recognise(mail, site)
+    found.family, found.kind = outcome.family, outcome.kind
+    wanted = everything or _wanted(source, outcome.family, outcome.kind)
+    if outcome.outcome != "events":
+        if outcome.outcome == "quarantined" and not wanted:
+            return found.ignored("switched-off", "understood, switched off")
+        return found.ended(outcome.outcome, outcome.code, outcome.reason)
+    arrived = _arrived(mail, received)
+    common = Common(
+        archive=outcome.archive or "",
+        source=source.name,
+        message_id=mail.message_id,
+        mail_received=arrived.isoformat(),
+        provenance=found.provenance,
+        list_id=mail.list_id,
+        mail_date=_written(mail, arrived),
+        backfill=backfill,
+    )
+    namespace = TEST_NAMESPACE if mail.is_generated else source.namespace
+    try:
+        found.events = tuple(
+            _composed(
+                event,
+                common,
+                namespace=namespace,
+                on=everything or (wanted and _emits(source, event.payload, mail)),
+                changes_cap=changes_cap,
+            )
+            for event in outcome.events
+        )
+    except NotCanonical as error:
+        return found.ended("quarantined", "bug", str(error))
+    if not any(event.on for event in found.events):
+        return found.ignored("switched-off", "understood, switched off")
+    if not reaches(found.provenance.sent_by.how, source.require):
+        return found.ended(
+            "quarantined",
+            "unproved",
+            f"source {source.name!r} requires {source.require!r},"
+            f" and all that backs this mail is {found.provenance.sent_by.how!r}",
+        )
+    for event in found.events:
+        size = len(canonical(event.data)) + len(canonical(event.author)) + ENVELOPE
+        if size > MAX_EVENT_BYTES:
+            return found.ended(
+                "quarantined",
+                "too-large",
+                f"an event of {size} bytes; {MAX_EVENT_BYTES} may go out",
+            )
+    return found.ended("events", None, None)
+
+
+def check(sources: Iterable[Source]) -> None:
+    """
+    Return if every word in `kinds` and `emit` of *sources* is known; else raise `ConfigError`.
+
+    (`config` cannot: it does not know the kinds.)
+    """
+    known = list(kinds.kinds())
+    families = {kind.FAMILY for kind in known}
+    words = sorted(families | {kind.name for kind in known})
+    names = sorted({payload.NAME for kind in known for payload in kind.PAYLOADS})
+    for source in sources:
+        _check_words(source, "kinds", source.kinds, words)
+        _check_words(source, "emit", source.emit, names)
+
+
+class _Finding:
+    """What is known of a mail while it is looked at."""
+
+    def __init__(self, mail: Mail, source: Source) -> None:
+        self.mail = mail
+        self.provenance = _provenance(source)
+        self.family: str | None = None
+        self.kind: str | None = None
+        self.events: tuple[Composed, ...] = ()
+
+    def ignored(self, code: str, reason: str) -> Examined:
+        return self.ended("ignored", code, reason)
+
+    def ended(
+        self,
+        outcome: Literal["events", "ignored", "quarantined"],
+        code: str | None,
+        reason: str | None,
+    ) -> Examined:
+        return Examined(
+            outcome=outcome,
+            message_id=self.mail.message_id,
+            family=self.family,
+            kind=self.kind,
+            code=code,
+            reason=reason,
+            provenance=self.provenance,
+            list_id=self.mail.list_id,
+            subject=self.mail.subject,
+            events=self.events,
+        )
+
+
+def _composed(
+    event: Event, common: Common, *, namespace: str, on: bool, changes_cap: int | None
+) -> Composed:
+    own: dict[str, Any] = msgspec.to_builtins(event.payload)
+    shared: dict[str, Any] = msgspec.to_builtins(common)
+    if "source" in event.payload.__struct_fields__:
+        # There `source` is the list of source packages (mail-formats 7.3).
+        shared["mail_source"] = shared.pop("source")
+    data = shared | own
+    changes = data.get("changes")
+    if changes_cap is not None and isinstance(changes, str) and len(changes) > changes_cap:
+        data["changes"] = changes[:changes_cap].rstrip()
+        data["truncated"] = True
+    return Composed(
+        uuid=event_uuid(common.archive, event.name, event.identity),
+        name=event.name,
+        tag=f"{namespace}.{event.name}",
+        author=without_surrogates(event.author) if event.author else None,
+        data=data,
+        on=on,
+    )
+
+
+def _provenance(source: Source) -> Provenance:
+    # Whoever gets here has passed the source's List-Ids, if it has any.
+    if source.require == "channel":
+        return Provenance(sent_by=SentBy(how="channel", who=source.name), signed_by=UNCHECKED)
+    return Provenance(sent_by=SentBy(how="none"), signed_by=UNCHECKED)
+
+
+def _wanted(source: Source, family: str | None, kind: str | None) -> bool:
+    return not source.kinds or family in source.kinds or kind in source.kinds
+
+
+def _emits(source: Source, payload: Payload, mail: Mail) -> bool:
+    if payload.NAME in source.emit or payload.DEFAULT == "on":
+        return True
+    return payload.DEFAULT == "list" and mail.list_id is not None
+
+
+def _arrived(mail: Mail, received: datetime) -> datetime:
+    """Return when the mail arrived here: the topmost Received, unless it is in the future."""
+    told = mail.received
+    when = told if told and _NO_MAIL_BEFORE <= told <= received + _SLACK else received
+    return when.astimezone(UTC).replace(microsecond=0)
+
+
+def _written(mail: Mail, arrived: datetime) -> str | None:
+    """Return what Date says, unless it cannot be."""
+    if mail.date is None or not _NO_MAIL_BEFORE <= mail.date <= arrived + _SLACK:
+        return None
+    return mail.date.astimezone(UTC).isoformat()
+
+
+def _check_words(source: Source, key: str, words: tuple[str, ...], known: list[str]) -> None:
+    for word in words:
+        if word not in known:
+            near = difflib.get_close_matches(word, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "'mailbridge kinds' lists them"
+            raise ConfigError(f"source {source.name!r}: {key}: {word!r} is not known; {hint}")

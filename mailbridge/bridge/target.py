@@ -1,0 +1,79 @@
+"""What a bridge sends to: a relay of ours or a Lighthouse, seen alike by the service loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import zmq
+
+from mailbridge.feed import Head
+
+
+class Sendable(NamedTuple):
+    """An event of the outbox, ready to go out as it is."""
+
+    seq: int
+    uuid: str
+    tag: str
+    hash: str
+    raw: bytes
+    """The stored bytes, our signature in them.  Sent unchanged, however often."""
+    backfill: bool
+    """It came from old mail; a Lighthouse never gets it."""
+
+
+class Ledger(Protocol):
+    """
+    What a target may ask of the outbox, and the one thing it may tell it.
+
+    The events are those of the current feed, numbered from 1 without a gap.
+    """
+
+    def head(self) -> Head:
+        """Return the feed's head: how far it has come, by tag."""
+
+    def signed_head(self) -> bytes:
+        """Return the head of now, as canonical JSON signed by the feed's key."""
+
+    def after(self, seq: int, limit: int) -> list[Sendable]:
+        """Return the events numbered above *seq*, in order, at most *limit* of them."""
+
+    def hash_of(self, seq: int) -> str | None:
+        """Return the hash of event *seq*; None if the feed has no such event."""
+
+    def acknowledged(self, target: str) -> int:
+        """Return the number up to which *target* (its name) has everything; 0 at first."""
+
+    def acknowledge(self, target: str, seq: int) -> None:
+        """Remember that *target* has everything up to *seq*.  Never goes back."""
+
+
+class Target(Protocol):
+    """
+    One receiver of the feed.  It lives in the loop's only thread and must never block.
+
+    Made with its `Ledger`, it connects, and from then on is told of the time.  Times are
+    `time.monotonic()`.  What cannot be mended here is raised as `NeedsOperator`.
+    """
+
+    name: str
+    """What the outbox remembers it by: stable over restarts, as `tcp://127.0.0.1:5581`."""
+
+    @property
+    def sockets(self) -> Sequence[zmq.Socket[bytes]]:
+        """The sockets whose readability calls for a `turn`."""
+
+    def turn(self, now: float) -> float:
+        """
+        Take whatever has arrived, send whatever is due and fits the window.
+
+        Returns when the next turn is due, at the latest, if nothing arrives before (infinity: not
+        at all).  Called after every arrival, after every commit to the outbox, and at that time.
+        """
+
+    def status(self) -> str:
+        """Return, in a few words for a person, how it stands: `all received`, `does not answer`."""
+
+    def close(self) -> None:
+        """Close the sockets without lingering.  What is not acknowledged goes out next time."""
