@@ -10,7 +10,7 @@ import difflib
 import hashlib
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -84,6 +84,7 @@ def examine(  # noqa: PLR0913 - each is a switch of its own, and named at every 
     *received* is what the file's time says; *everything* explains as if all kinds were switched on;
     *accept_test* takes made-up mail, for the test namespace; *changes_cap* is Lighthouse's profile.
     """
+    provenance = _provenance(source)
     try:
         mail = read_mail(raw, limit=max_mail)
     except MalformedMail as error:
@@ -92,38 +93,29 @@ def examine(  # noqa: PLR0913 - each is a switch of its own, and named at every 
             message_id=f"sha256:{hashlib.sha256(raw).hexdigest()}",
             code="malformed",
             reason=str(error),
-            provenance=_provenance(source),
+            provenance=provenance,
         )
-    found = _Finding(mail, source)
-    if source.lists and mail.list_id not in map(str.lower, source.lists):
-        whence = f"came by {mail.list_id!r}" if mail.list_id else "came by no list"
-        return found.ignored("other-list", f"{whence}, which is none of {source.name!r}")
-    if mail.is_generated and not accept_test:
-        return found.ignored("generated", "made-up mail; only a bridge with --accept-test takes it")
     site = kinds.Site(
         archive=source.archive, repo=source.repo, pool_url=source.pool_url, addresses=addresses
     )
-    outcome = kinds.recognise(mail, site)
-    found.family, found.kind = outcome.family, outcome.kind
-    wanted = everything or _wanted(source, outcome.family, outcome.kind)
-    if outcome.outcome != "events":
-        if outcome.outcome == "quarantined" and not wanted:
-            return found.ignored("switched-off", "understood, switched off")
-        return found.ended(outcome.outcome, outcome.code, outcome.reason)
+    barred = _barred(mail, source, accept_test=accept_test)
+    found = barred or kinds.recognise(mail, site)
+    wanted = everything or _wanted(source, found.family, found.kind)
     arrived = _arrived(mail, received)
     common = Common(
-        archive=outcome.archive or "",
+        archive=found.archive or "",
         source=source.name,
         message_id=mail.message_id,
         mail_received=arrived.isoformat(),
-        provenance=found.provenance,
+        provenance=provenance,
         list_id=mail.list_id,
         mail_date=_written(mail, arrived),
         backfill=backfill,
     )
     namespace = TEST_NAMESPACE if mail.is_generated else source.namespace
+    verdict, events = _Verdict(found.outcome, found.code, found.reason), ()
     try:
-        found.events = tuple(
+        events = tuple(
             _composed(
                 event,
                 common,
@@ -131,28 +123,23 @@ def examine(  # noqa: PLR0913 - each is a switch of its own, and named at every 
                 on=everything or (wanted and _emits(source, event.payload, mail)),
                 changes_cap=changes_cap,
             )
-            for event in outcome.events
+            for event in found.events
         )
+        verdict = _judged(verdict, events, source=source, provenance=provenance, wanted=wanted)
     except NotCanonical as error:
-        return found.ended("quarantined", "bug", str(error))
-    if not any(event.on for event in found.events):
-        return found.ignored("switched-off", "understood, switched off")
-    if not reaches(found.provenance.sent_by.how, source.require):
-        return found.ended(
-            "quarantined",
-            "unproved",
-            f"source {source.name!r} requires {source.require!r},"
-            f" and all that backs this mail is {found.provenance.sent_by.how!r}",
-        )
-    for event in found.events:
-        size = len(canonical(event.data)) + len(canonical(event.author)) + ENVELOPE
-        if size > MAX_EVENT_BYTES:
-            return found.ended(
-                "quarantined",
-                "too-large",
-                f"an event of {size} bytes; {MAX_EVENT_BYTES} may go out",
-            )
-    return found.ended("events", None, None)
+        verdict = _Verdict("quarantined", "bug", f"what is recognised has no JSON: {error}")
+    return Examined(
+        outcome=verdict.outcome,
+        message_id=mail.message_id,
+        family=found.family,
+        kind=found.kind,
+        code=verdict.code,
+        reason=verdict.reason,
+        provenance=provenance,
+        list_id=mail.list_id,
+        subject=mail.subject,
+        events=events,
+    )
 
 
 def check(sources: Iterable[Source]) -> None:
@@ -170,37 +157,56 @@ def check(sources: Iterable[Source]) -> None:
         _check_words(source, "emit", source.emit, names)
 
 
-class _Finding:
-    """What is known of a mail while it is looked at."""
+class _Verdict(NamedTuple):
+    outcome: Literal["events", "ignored", "quarantined"]
+    code: str | None
+    reason: str | None
 
-    def __init__(self, mail: Mail, source: Source) -> None:
-        self.mail = mail
-        self.provenance = _provenance(source)
-        self.family: str | None = None
-        self.kind: str | None = None
-        self.events: tuple[Composed, ...] = ()
 
-    def ignored(self, code: str, reason: str) -> Examined:
-        return self.ended("ignored", code, reason)
+_OFF: Final = _Verdict("ignored", "switched-off", "understood, switched off")
 
-    def ended(
-        self,
-        outcome: Literal["events", "ignored", "quarantined"],
-        code: str | None,
-        reason: str | None,
-    ) -> Examined:
-        return Examined(
-            outcome=outcome,
-            message_id=self.mail.message_id,
-            family=self.family,
-            kind=self.kind,
-            code=code,
-            reason=reason,
-            provenance=self.provenance,
-            list_id=self.mail.list_id,
-            subject=self.mail.subject,
-            events=self.events,
+
+def _barred(mail: Mail, source: Source, *, accept_test: bool) -> kinds.Outcome | None:
+    """Return why nobody needs to look what *mail* is, or None."""
+    if source.lists and mail.list_id not in map(str.lower, source.lists):
+        whence = f"came by {mail.list_id!r}" if mail.list_id else "came by no list"
+        return _ignored("other-list", f"{whence}, which is none of the lists of {source.name!r}")
+    if mail.is_generated and not accept_test:
+        return _ignored("generated", "made-up mail; only a bridge with --accept-test takes it")
+    return None
+
+
+def _ignored(code: str, reason: str) -> kinds.Outcome:
+    return kinds.Outcome(outcome="ignored", family=None, kind=None, code=code, reason=reason)
+
+
+def _judged(
+    found: _Verdict,
+    events: tuple[Composed, ...],
+    *,
+    source: Source,
+    provenance: Provenance,
+    wanted: bool,
+) -> _Verdict:
+    """Return what the switches and requirements of *source* make of what was *found*."""
+    if found.outcome != "events":
+        return _OFF if found.outcome == "quarantined" and not wanted else found
+    emitted = [event for event in events if event.on]
+    if not emitted:
+        return _OFF
+    if not reaches(provenance.sent_by.how, source.require):
+        return _Verdict(
+            "quarantined",
+            "unproved",
+            f"source {source.name!r} requires {source.require!r},"
+            f" and all that backs this mail is {provenance.sent_by.how!r}",
         )
+    size = max(len(canonical([event.data, event.author])) for event in emitted) + ENVELOPE
+    if size > MAX_EVENT_BYTES:
+        return _Verdict(
+            "quarantined", "too-large", f"an event of {size} bytes, {MAX_EVENT_BYTES} may go out"
+        )
+    return found
 
 
 def _composed(

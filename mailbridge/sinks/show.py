@@ -1,0 +1,236 @@
+"""
+An event for a person: one to three lines of plain words, safe on any terminal.
+
+Pure: colours, times and marks are the caller's.  The lines are text, never rich markup: give them
+to `rich.text.Text`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+Data = Mapping[str, Any]
+
+MANY: Final = 5
+"""How many of a list are named before the rest is counted."""
+WIDE: Final = 160
+"""How much of somebody's free text stands in one line."""
+LINE: Final = 400
+"""What no line exceeds, whatever is in it."""
+
+
+def summary(tag: str, data: Data) -> list[str]:
+    """
+    Return what the event *tag* says in its *data*, as one to three lines.
+
+    Nothing is believed about *data*: a stranger may have emitted it under a tag that we know.
+
+    >>> summary("_lk.mailbridge.package-upload-accepted", {"source_name": "hello",
+    ...     "source_version": "2.10-3", "suites": ["landing"], "uploader_name": "Jane Doe",
+    ...     "closes": [123]})
+    ['hello 2.10-3 accepted into landing, by Jane Doe, closes #123']
+    """
+    name = tag.rpartition(".")[2]
+    teller = _TELLERS.get(name)
+    lines = (teller(data) if teller else []) or [f"{name}: {_anything(data)}"]
+    return [safe(_cut(line, LINE)) for line in lines]
+
+
+def safe(text: str) -> str:
+    r"""
+    Return *text* with all that is not printable escaped: controls, bidi marks, strange blanks.
+
+    >>> print(safe("a\x1b[2J\u202eb"))
+    a\x1b[2J\u202eb
+    """
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in text
+    )
+
+
+def backing(data: Data) -> str:
+    """
+    Return in words how it is known who sent the mail behind this event.
+
+    >>> backing({"provenance": {"sent_by": {"how": "channel", "who": "pureos-changes"}}})
+    "only 'pureos-changes' can reach this mailbox, says the operator"
+    """
+    how, who = _sent_by(data)
+    words = _BACKING.get(how, "a way we do not know: {}") if how else "nothing is said about it"
+    return safe(words.format(repr(_cut(who or how))))
+
+
+def is_proved(data: Data) -> bool:
+    """Say whether anything but the mail's own words tells who sent it."""
+    return _sent_by(data)[0] in _BACKING.keys() - {"none"}
+
+
+def _sent_by(data: Data) -> tuple[str, str]:
+    claims = data.get("provenance")
+    sent_by = claims.get("sent_by") if isinstance(claims, Mapping) else None
+    if not isinstance(sent_by, Mapping):
+        return "", ""
+    return _word(sent_by, "how"), _word(sent_by, "who")
+
+
+_BACKING: Final = {
+    "none": "nothing: anyone who can mail this mailbox could have sent it",
+    "channel": "only {} can reach this mailbox, says the operator",
+    "hop": "our mail server took it from {}",
+    "authres": "our mail server checked it: {}",
+    "dkim": "DKIM signature of {}",
+    "archive-signature": "signature of the archive: {}",
+}
+
+
+# -- uploads ---------------------------------------------------------------------------------------
+
+
+def _accepted(data: Data) -> list[str]:
+    suites = _words(data, "suites") or _words(data, "suite")
+    into = f" into {_listed(suites)}" if suites else ""
+    if data.get("is_new") is True:
+        return _upload(data, f"waits in NEW{into}")
+    return _upload(data, f"accepted{into}")
+
+
+def _held(data: Data) -> list[str]:
+    queue = _word(data, "policy_queue") or _listed(_words(data, "policy_suites"))
+    suite = _word(data, "suite")
+    return _upload(data, f"waits in {queue or 'a queue'}" + (f" for {suite}" if suite else ""))
+
+
+def _queued_new(data: Data) -> list[str]:
+    suite = _word(data, "suite")
+    return _upload(data, "waits in NEW" + (f" for {suite}" if suite else ""))
+
+
+def _rejected(data: Data) -> list[str]:
+    automatic = data.get("automatic")
+    by = " automatically" if automatic is True else " by hand" if automatic is False else ""
+    reason = _first_line(_word(data, "reason"))
+    return _upload(data, f"rejected{by}") + ([f"  {reason}"] if reason else [])
+
+
+def _upload(data: Data, what: str) -> list[str]:
+    name = _word(data, "source_name")
+    upload = _word(data, "upload_name")
+    if not name and not upload:
+        return []
+    version = _word(data, "version") or _word(data, "source_version")
+    line = f"{name} {version}".strip() if name else upload
+    line += f" {what}"
+    if uploader := _word(data, "uploader_name"):
+        line += f", by {uploader}"
+    if closes := _words(data, "closes"):
+        line += f", closes {_listed([f'#{bug}' for bug in closes])}"
+    change = _first_change(_word(data, "changes"))
+    return [line, f"  {change}"] if change else [line]
+
+
+def _first_change(changes: str) -> str:
+    """Return the first entry of a Changes field, behind its `hello (2.10-3) unstable; ...`."""
+    for line in changes.splitlines():
+        text = line.strip()
+        if text.startswith(("* ", "- ", "+ ")):
+            return _cut(text[2:].strip())
+    return ""
+
+
+# -- bugs ------------------------------------------------------------------------------------------
+
+
+def _reported(data: Data) -> list[str]:
+    details = [_word(data, "severity"), *_words(data, "tags")]
+    return _bug(data, "reported", _word(data, "actor_name"), [text for text in details if text])
+
+
+def _commented(data: Data) -> list[str]:
+    patch = ["with a patch"] if data.get("has_patch") is True else []
+    return _bug(data, "commented", _word(data, "actor_name"), patch)
+
+
+def _closed(data: Data) -> list[str]:
+    version = _word(data, "fixed_version")
+    fixed = " ".join(filter(None, (_word(data, "fixed_source"), version)))
+    ways = {
+        "upload": f"closed by the upload of {fixed}" if fixed else "closed by an upload",
+        "removal": "closed: package removed",
+    }
+    what = ways.get(_word(data, "via"), f"closed, fixed in {fixed}" if version else "closed")
+    return _bug(data, what, _word(data, "done_by") or _word(data, "actor_name"), [])
+
+
+def _bug(data: Data, what: str, who: str, details: list[str]) -> list[str]:
+    number = _word(data, "bug")
+    if not number:
+        return []
+    packages = _words(data, "package") or _words(data, "source")
+    line = f"bug #{number}" + (f" in {_listed(packages)}" if packages else "") + f" {what}"
+    line += f", by {who}" if who else ""
+    line += f" ({', '.join(details[: MANY + 1])})" if details else ""
+    title = _word(data, "title")
+    return [line, f"  {_cut(title)}"] if title else [line]
+
+
+# -- anything --------------------------------------------------------------------------------------
+
+_BRIDGE_S_OWN: Final = frozenset(
+    "archive backfill list_id mail_date mail_received mail_source message_id provenance truncated"
+    " url".split()
+)
+
+
+def _anything(data: Data) -> str:
+    """Return the first few plain facts of an event nobody told us how to show."""
+    facts: list[str] = []
+    for key in data:
+        if key in _BRIDGE_S_OWN or not (told := _listed(_words(data, key))):
+            continue
+        if len(facts) == MANY:
+            return f"{', '.join(facts)}, and more"
+        facts.append(f"{_cut(str(key))}={_cut(told)}")
+    return ", ".join(facts) or "(no details)"
+
+
+_TELLERS: Final[dict[str, Callable[[Data], list[str]]]] = {
+    "package-upload-accepted": _accepted,
+    "package-upload-held": _held,
+    "package-upload-queued-new": _queued_new,
+    "package-upload-rejected": _rejected,
+    "bug-reported": _reported,
+    "bug-commented": _commented,
+    "bug-closed": _closed,
+}
+
+
+def _word(data: Data, key: str) -> str:
+    value = data.get(key)
+    if isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
+
+
+def _words(data: Data, key: str) -> list[str]:
+    value = data.get(key)
+    if value is True:
+        return ["yes"]
+    if isinstance(value, list):
+        return [str(item) for item in value if isinstance(item, str | int) and item != ""]
+    word = _word(data, key)
+    return [word] if word else []
+
+
+def _listed(words: list[str]) -> str:
+    shown = ", ".join(words[:MANY])
+    return shown if len(words) <= MANY else f"{shown} and {len(words) - MANY} more"
+
+
+def _first_line(text: str) -> str:
+    return next((_cut(line.strip()) for line in text.splitlines() if line.strip()), "")
+
+
+def _cut(text: str, limit: int = WIDE) -> str:
+    return text if len(text) <= limit else f"{text[:limit].rstrip()}…"
