@@ -178,8 +178,18 @@ def _bug(data: Data, what: str, who: str, details: list[str]) -> list[str]:
 # -- anything --------------------------------------------------------------------------------------
 
 _BRIDGE_S_OWN: Final = frozenset(
-    "archive backfill list_id mail_date mail_received mail_source message_id provenance truncated"
-    " url".split()
+    [
+        "archive",
+        "backfill",
+        "list_id",
+        "mail_date",
+        "mail_received",
+        "mail_source",
+        "message_id",
+        "provenance",
+        "truncated",
+        "url",
+    ]
 )
 
 
