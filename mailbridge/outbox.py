@@ -1,0 +1,484 @@
+"""
+The outbox: which mails are done, and the numbered, linked, signed events they became.  SQLite.
+
+"This mail is done" and its events are one transaction, on the disk before it returns; whoever
+sends reads here, so what was sent is never unsaid by a crash.  Several processes may write side by
+side, because numbering reads the feed's head inside the transaction; only the sender holds a lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Self
+
+import msgspec
+
+from mailbridge import failpoint
+from mailbridge.errors import MailbridgeError, NeedsOperator, StorageFailed, TryAgain
+from mailbridge.event import MAX_EVENT_BYTES
+from mailbridge.feed import Head, feed_id
+from mailbridge.signing import SigningKey, sign_fields, sign_note
+
+SCHEMA_VERSION: Final = 1
+
+# FULL, not NORMAL: with NORMAL a power cut takes back commits whose events a relay has already
+# seen, their numbers are given again, and the feed is forked.
+_PRAGMAS: Final = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
+
+_SCHEMA: Final = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+-- The current feed.  A uuid is here once; a former feed's uuids are in `former`.
+CREATE TABLE event (
+    seq INTEGER PRIMARY KEY, uuid BLOB NOT NULL UNIQUE, tag TEXT NOT NULL, hash TEXT NOT NULL,
+    raw BLOB NOT NULL, backfill INTEGER NOT NULL, mail BLOB);
+CREATE INDEX event_mail ON event (mail);
+CREATE TABLE tag (tag TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE former (uuid BLOB PRIMARY KEY) WITHOUT ROWID;
+
+-- By content, for the sources that were asked about it.
+CREATE TABLE mail (
+    sha256 BLOB NOT NULL, route TEXT NOT NULL, verdict TEXT NOT NULL, code TEXT NOT NULL,
+    reason TEXT, taken INTEGER NOT NULL, PRIMARY KEY (sha256, route)) WITHOUT ROWID;
+CREATE TABLE attempt (sha256 BLOB PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
+
+-- By delivery: a file keeps its base name and inode while readers rename and flag it.
+CREATE TABLE place (id INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE, since INTEGER NOT NULL);
+CREATE TABLE file (
+    place INTEGER NOT NULL, base BLOB NOT NULL, inode INTEGER NOT NULL, verdict TEXT NOT NULL,
+    done INTEGER NOT NULL, PRIMARY KEY (place, base, inode)) WITHOUT ROWID;
+CREATE TABLE count (
+    source TEXT NOT NULL, verdict TEXT NOT NULL, code TEXT NOT NULL, n INTEGER NOT NULL,
+    PRIMARY KEY (source, verdict, code)) WITHOUT ROWID;
+
+CREATE TABLE target (name TEXT PRIMARY KEY, acked INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+
+class FileKey(NamedTuple):
+    """One delivery: what stays the same of a file while mail readers rename it."""
+
+    place: int
+    base: bytes
+    inode: int
+
+
+class Verdict(NamedTuple):
+    """What became of a mail, or of a file that is none."""
+
+    verdict: str
+    """`events`, `duplicate`, `ignored`, `quarantined` or `existing`."""
+    code: str = ""
+    """The counted reason, in kebab-case."""
+    reason: str | None = None
+    """The same for a person."""
+
+
+class Stored(NamedTuple):
+    """An event of the feed, as it goes out."""
+
+    seq: int
+    uuid: str
+    tag: str
+    hash: str
+    raw: bytes
+    backfill: bool
+
+
+class Quarantined(NamedTuple):
+    """A mail that should have been understood and was not."""
+
+    sha256: str
+    route: str
+    code: str
+    reason: str
+    taken: datetime
+
+
+class Outbox:
+    """
+    The open outbox.  One thread uses it.
+
+    Methods that write say so by *inside a transaction*, or commit by themselves.  All raise
+    `StorageFailed` (disk), `TryAgain` (another process keeps it busy) or `NeedsOperator` (damaged).
+    """
+
+    def __init__(self, path: Path | None, key: SigningKey, *, now: datetime) -> None:
+        """
+        Open the outbox in *path*, or one in memory; make it, born *now*, where there is none.
+
+        Raises `NeedsOperator` where it belongs to another key or a newer mailbridge.
+        """
+        self.path: Final = path
+        self._key: Final = key
+        self._db: Final = _connect(path)
+        try:
+            self._prepare(now)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close it.  What is committed stays."""
+        self._db.close()
+
+    def _prepare(self, now: datetime) -> None:
+        with _told(self.path):
+            for pragma in _PRAGMAS:
+                self._db.execute(f"PRAGMA {pragma}")
+        with self.transaction():
+            version = int(self._one("PRAGMA user_version")[0])
+            if version > SCHEMA_VERSION:
+                raise NeedsOperator(
+                    f"{self.path}: made by a newer mailbridge (schema {version}, we know"
+                    f" {SCHEMA_VERSION}); use that one"
+                )
+            if version == 0:
+                for statement in _SCHEMA.split(";"):
+                    self._run(statement)
+                self._run(f"PRAGMA user_version={SCHEMA_VERSION}")
+                self._set("entity", self._key.entity)
+                self._set("key", self._key.verify_key.base64)
+                self._set("feed", feed_id(self._key.entity, now))
+        if self._get("entity") != self._key.entity:
+            raise NeedsOperator(
+                f"{self.path}: the outbox of {self._get('entity')}, not of {self._key.entity};"
+                " give that entity, or another --state"
+            )
+        if self._get("key") != self._key.verify_key.base64:
+            raise NeedsOperator(
+                f"{self.path}: its events are signed by another key of {self._key.entity};"
+                " put that key back"
+            )
+
+    # -- transactions ------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Hold the only right to write until the end, then commit to the disk; or undo it all."""
+        with _told(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                failpoint.reached("outbox-commit")
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def data_version(self) -> int:
+        """Return a number that changes when another process has written."""
+        return int(self._one("PRAGMA data_version")[0])
+
+    # -- the feed ----------------------------------------------------------------------------------
+
+    @property
+    def feed(self) -> str:
+        """The id of the current feed."""
+        return self._get("feed") or ""
+
+    def head(self) -> Head:
+        """Return how far the feed has come, with its counts by tag."""
+        seq, newest = self._newest()
+        tags = {str(tag): int(n) for tag, n in self._run("SELECT tag, n FROM tag ORDER BY tag")}
+        return Head(feed=self.feed, seq=seq, hash=newest, tags=tags)
+
+    def signed_head(self, now: datetime | None = None) -> bytes:
+        """Return the head of *now* as canonical JSON, signed."""
+        told = msgspec.structs.replace(
+            self.head(), time=(now or datetime.now(UTC)).isoformat(timespec="milliseconds")
+        )
+        return sign_note({"head": msgspec.to_builtins(told)}, self._key)
+
+    def emit(self, fields: Mapping[str, Any], *, mail: bytes | None, backfill: bool) -> bool:
+        """
+        Number, link and sign the event *fields* (all but `feed`), inside a transaction.
+
+        False if its uuid is known already: then nothing changes.
+        """
+        wanted = uuid.UUID(fields["uuid"]).bytes
+        if self._knows(wanted):
+            return False
+        tag = str(fields["tag"])
+        seq, newest = self._newest()
+        row = self._run("SELECT n FROM tag WHERE tag = ?", tag).fetchone()
+        link = Head(feed=self.feed, seq=seq, hash=newest, tags={tag: row[0] if row else 0}).link(
+            tag
+        )
+        raw, hashed = sign_fields({**fields, "feed": msgspec.to_builtins(link)}, self._key)
+        if len(raw) > MAX_EVENT_BYTES:
+            raise AssertionError(f"{tag} {fields['uuid']}: {len(raw)} bytes were let through")
+        self._run(
+            "INSERT INTO event (seq, uuid, tag, hash, raw, backfill, mail)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            *(link.seq, wanted, tag, hashed, raw, int(backfill), mail),
+        )
+        self._run(
+            "INSERT INTO tag (tag, n) VALUES (?, 1) ON CONFLICT (tag) DO UPDATE SET n = n + 1", tag
+        )
+        return True
+
+    def after(self, seq: int, limit: int) -> list[Stored]:
+        """Return the events numbered above *seq*, in order, at most *limit* of them."""
+        rows = self._run(
+            "SELECT seq, uuid, tag, hash, raw, backfill FROM event WHERE seq > ?"
+            " ORDER BY seq LIMIT ?",
+            *(seq, limit),
+        )
+        return [Stored(n, str(uuid.UUID(bytes=u)), t, h, r, bool(b)) for n, u, t, h, r, b in rows]
+
+    def hash_of(self, seq: int) -> str | None:
+        """Return the hash of event *seq*, or None if there is no such event."""
+        row = self._run("SELECT hash FROM event WHERE seq = ?", seq).fetchone()
+        return row[0] if row else None
+
+    def uuids_of(self, sha256: bytes) -> list[str]:
+        """Return the uuids of the events that the mail *sha256* became."""
+        rows = self._run("SELECT uuid FROM event WHERE mail = ? ORDER BY seq", sha256)
+        return [str(uuid.UUID(bytes=row[0])) for row in rows]
+
+    def acknowledged(self, target: str) -> int:
+        """Return the number up to which *target* has everything."""
+        row = self._run("SELECT acked FROM target WHERE name = ?", target).fetchone()
+        return int(row[0]) if row else 0
+
+    def acknowledge(self, target: str, seq: int) -> None:
+        """Remember that *target* has everything up to *seq*; commits.  Never goes back."""
+        with self.transaction():
+            self._run(
+                "INSERT INTO target (name, acked) VALUES (?, ?)"
+                " ON CONFLICT (name) DO UPDATE SET acked = max(acked, excluded.acked)",
+                *(target, seq),
+            )
+
+    def targets(self) -> dict[str, int]:
+        """Return who was ever sent to, and the number up to which each has everything."""
+        return dict(self._run("SELECT name, acked FROM target ORDER BY name").fetchall())
+
+    def begin_epoch(self, *, prev: str | None, known: Iterable[str], now: datetime) -> None:
+        """
+        Begin a new feed, its first event linked to *prev*.
+
+        Events whose uuid the relays lack (it is not *known*) are numbered and signed again in it;
+        of all others the uuid stays, so that no mail makes them again.
+        """
+        born = now
+        while feed_id(self._key.entity, born) == self.feed:
+            born += timedelta(seconds=1)
+        with self.transaction():
+            self._run("CREATE TEMP TABLE again AS SELECT * FROM event")
+            self._run("DELETE FROM event")
+            self._run("DELETE FROM tag")
+            self._run("DELETE FROM target")
+            for text in known:
+                self._run("INSERT OR IGNORE INTO former VALUES (?)", uuid.UUID(text).bytes)
+            self._set("feed", feed_id(self._key.entity, born))
+            self._set("prev", prev or "")
+            rows = self._run(
+                "SELECT raw, backfill, mail FROM temp.again WHERE uuid NOT IN former ORDER BY seq"
+            )
+            for raw, backfill, mail in rows:
+                fields = msgspec.json.decode(raw, type=dict[str, Any])
+                for signed in ("feed", "signatures", "unsigned"):
+                    fields.pop(signed, None)
+                self.emit(fields, mail=mail, backfill=bool(backfill))
+            self._run("DROP TABLE temp.again")
+
+    # -- mails -------------------------------------------------------------------------------------
+
+    def begin_attempts(self, mails: Iterable[bytes]) -> None:
+        """Count, on the disk, that each of *mails* (sha256) is about to be parsed; commits."""
+        with self.transaction():
+            for sha256 in mails:
+                self._run(
+                    "INSERT INTO attempt (sha256, n) VALUES (?, 1)"
+                    " ON CONFLICT (sha256) DO UPDATE SET n = n + 1",
+                    sha256,
+                )
+
+    def end_attempt(self, sha256: bytes) -> None:
+        """Forget the attempts of a mail that has its verdict; inside a transaction."""
+        self._run("DELETE FROM attempt WHERE sha256 = ?", sha256)
+
+    def attempts(self, sha256: bytes) -> int:
+        """Return how often the mail *sha256* was begun and never brought to its end."""
+        row = self._run("SELECT n FROM attempt WHERE sha256 = ?", sha256).fetchone()
+        return int(row[0]) if row else 0
+
+    def verdict_of(self, sha256: bytes, route: str) -> Verdict | None:
+        """Return what became of the mail *sha256* for these sources, or None."""
+        row = self._run(
+            "SELECT verdict, code, reason FROM mail WHERE sha256 = ? AND route = ?", sha256, route
+        ).fetchone()
+        return Verdict(*row) if row else None
+
+    def decide(self, sha256: bytes, route: str, verdict: Verdict, *, now: datetime) -> None:
+        """Record what became of the mail *sha256* for these sources; inside a transaction."""
+        self._run(
+            "INSERT OR REPLACE INTO mail (sha256, route, verdict, code, reason, taken)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            *(sha256, route, verdict.verdict, verdict.code, verdict.reason, int(now.timestamp())),
+        )
+
+    def tally(self, source: str, verdict: Verdict, by: int = 1) -> None:
+        """Count one more mail or file with this verdict; inside a transaction."""
+        self._run(
+            "INSERT INTO count (source, verdict, code, n) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (source, verdict, code) DO UPDATE SET n = n + excluded.n",
+            *(source, verdict.verdict, verdict.code, by),
+        )
+
+    def counts(self) -> list[tuple[str, str, str, int]]:
+        """Return (source, verdict, code, how many) of everything that ever came."""
+        return self._run(
+            "SELECT source, verdict, code, n FROM count WHERE n <> 0 ORDER BY source, verdict, code"
+        ).fetchall()
+
+    def quarantined(self) -> list[Quarantined]:
+        """Return the mails in quarantine, oldest first."""
+        rows = self._run(
+            "SELECT sha256, route, code, reason, taken FROM mail WHERE verdict = 'quarantined'"
+            " ORDER BY taken, sha256"
+        )
+        return [
+            Quarantined(sha.hex(), route, code, reason or "", datetime.fromtimestamp(taken, UTC))
+            for sha, route, code, reason, taken in rows
+        ]
+
+    # -- files -------------------------------------------------------------------------------------
+
+    def place(self, path: bytes) -> int | None:
+        """Return the number of the Maildir *path*, or None if it was never seen before."""
+        row = self._run("SELECT id FROM place WHERE path = ?", path).fetchone()
+        return int(row[0]) if row else None
+
+    def add_place(self, path: bytes, *, now: datetime) -> int:
+        """Remember the Maildir *path* from *now* on; inside a transaction."""
+        cursor = self._run(
+            "INSERT INTO place (path, since) VALUES (?, ?)", path, int(now.timestamp())
+        )
+        return int(cursor.lastrowid or 0)
+
+    def file(self, key: FileKey) -> tuple[str, int] | None:
+        """Return (verdict, when: Unix time) of a delivery, or None if it is new."""
+        row = self._run(
+            "SELECT verdict, done FROM file WHERE place = ? AND base = ? AND inode = ?", *key
+        ).fetchone()
+        return (str(row[0]), int(row[1])) if row else None
+
+    def file_done(self, key: FileKey, verdict: Verdict, *, now: datetime) -> None:
+        """Remember a delivery's verdict; inside a transaction."""
+        self._run(
+            "INSERT OR REPLACE INTO file (place, base, inode, verdict, done)"
+            " VALUES (?, ?, ?, ?, ?)",
+            *(*key, verdict.verdict, int(now.timestamp())),
+        )
+
+    def forget_file(self, key: FileKey) -> None:
+        """Forget a delivery whose file we removed; inside a transaction."""
+        self._run("DELETE FROM file WHERE place = ? AND base = ? AND inode = ?", *key)
+
+    # -- within ------------------------------------------------------------------------------------
+
+    def _newest(self) -> tuple[int, str | None]:
+        row = self._run("SELECT seq, hash FROM event ORDER BY seq DESC LIMIT 1").fetchone()
+        return (int(row[0]), str(row[1])) if row else (0, self._get("prev") or None)
+
+    def _knows(self, wanted: bytes) -> bool:
+        found = self._run(
+            "SELECT 1 FROM event WHERE uuid = ? UNION ALL SELECT 1 FROM former WHERE uuid = ?",
+            *(wanted, wanted),
+        )
+        return found.fetchone() is not None
+
+    def _get(self, key: str) -> str | None:
+        row = self._run("SELECT value FROM meta WHERE key = ?", key).fetchone()
+        return str(row[0]) if row else None
+
+    def _set(self, key: str, value: str) -> None:
+        self._run("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", key, value)
+
+    def _one(self, sql: str) -> tuple[Any, ...]:
+        row: tuple[Any, ...] = self._run(sql).fetchone()
+        return row
+
+    def _run(self, sql: str, *values: object) -> sqlite3.Cursor:
+        with _told(self.path):
+            return self._db.execute(sql, values)
+
+
+class SenderLock:
+    """The right to send this outbox's events: one process has it, and the kernel takes it back."""
+
+    def __init__(self, state: Path) -> None:
+        """Take it.  Raises `TryAgain` where another process has it."""
+        path = state / "outbox.lock"
+        self._fd: Final = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._fd)
+            raise TryAgain(
+                f"{state}: another mailbridge runs on this state; stop it, or give another --state"
+            ) from error
+
+    def release(self) -> None:
+        """Give it back."""
+        os.close(self._fd)
+
+
+def entity_of(path: Path) -> str | None:
+    """Return whose outbox *path* is; None where there is none (or it was never finished)."""
+    if not path.exists():
+        return None
+    with _told(path), contextlib.closing(_connect(path)) as db:
+        if db.execute("PRAGMA user_version").fetchone()[0] == 0:
+            return None
+        row = db.execute("SELECT value FROM meta WHERE key = 'entity'").fetchone()
+        return str(row[0]) if row else None
+
+
+def _connect(path: Path | None) -> sqlite3.Connection:
+    if path is not None:
+        # The file is born closed: SQLite itself would make it as the umask says.
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    # A back-fill beside a daemon holds the right to write for milliseconds; a minute is an illness.
+    return sqlite3.connect(path or ":memory:", timeout=60, isolation_level=None)
+
+
+_DISK: Final = frozenset((sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY))
+_BUSY: Final = frozenset((sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED))
+
+
+@contextlib.contextmanager
+def _told(path: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        # The low byte is the primary code, the rest tells more of it.
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        wrong: MailbridgeError
+        if code in _DISK or code == sqlite3.SQLITE_CANTOPEN:
+            wrong = StorageFailed(f"{path}: {error}; nothing is lost, mails wait in their Maildirs")
+        elif code in _BUSY:
+            wrong = TryAgain(f"{path}: kept busy by another process for a minute")
+        elif code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            wrong = NeedsOperator(f"{path}: damaged ({error}); restore it, then --new-epoch")
+        else:
+            raise
+        raise wrong from error
