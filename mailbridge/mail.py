@@ -1,0 +1,491 @@
+"""
+Bytes to `Mail`: bounded before any parser sees them, headers first, the body only when asked for.
+
+The only user of mail-parser and of the standard library's `email`.  `email.policy.default` never
+touches input: fifty kilobytes of quotes cost it twenty seconds (cpython#136063).
+"""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+import io
+import re
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from email.generator import BytesGenerator
+from email.message import Message
+from email.parser import BytesHeaderParser, BytesParser
+from email.policy import compat32
+from email.utils import parsedate_to_datetime
+from functools import cached_property
+from typing import Final
+
+import mailparser
+from mailparser.exceptions import MailParserError
+
+from mailbridge.errors import MalformedMail
+from mailbridge.payloads import Person, address
+
+MAX_MAIL: Final = 25 * 1024 * 1024
+MAX_HEADERS: Final = 256 * 1024
+MAX_FIELD: Final = 64 * 1024
+MAX_FIELDS: Final = 500
+MAX_LINES: Final = 500_000
+"""25 MiB of base64 are 345,000 lines; the parsers' time and memory go by lines."""
+MAX_CONTAINERS: Final = 20
+MAX_BOUNDARIES: Final = 20_000
+MAX_PART_FIELD: Final = 8 * 1024
+MAX_PARAMETERS: Final = 50
+MAX_ATTACHED: Final = 10
+"""Messages inside a mail that are looked at; a closed bug's mail has two."""
+
+# Decoding by any other name is refused: `punycode` and `idna` take quadratic time, `utf-7` makes
+# lone surrogates, and every unknown name stays in Python's codec cache for good.
+_CHARSETS: Final = frozenset(
+    [
+        *("ascii", "us-ascii", "ansi-x3.4-1968", "utf-8", "utf8", "latin1", "latin-1"),
+        *(f"iso-8859-{n}" for n in range(1, 17) if n != 12),  # noqa: PLR2004 - there is no 12
+        *(f"iso8859-{n}" for n in range(1, 17) if n != 12),  # noqa: PLR2004
+        *(f"windows-{n}" for n in range(1250, 1259)),
+        *(f"cp{n}" for n in range(1250, 1259)),
+        *("koi8-r", "koi8-u", "gb2312", "gbk", "gb18030", "big5", "euc-jp", "euc-kr"),
+        *("iso-2022-jp", "shift-jis", "tis-620"),
+    ]
+)
+
+# What the parsers are known to raise on bytes of a stranger (reliability tests: the hostile table).
+_FAULTS: Final = (
+    MailParserError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+_END_OF_HEADERS: Final = re.compile(rb"\n\r?\n|\A\r?\n")
+_FIELD: Final = re.compile(rb"[!-9;-~]+:")
+_FOLD: Final = re.compile(r"\r?\n[ \t]+")
+_BLANKS: Final = re.compile("[\x00-\x20\x7f-\xa0\u2028\u2029]+")
+_ENCODED: Final = re.compile(r"=\?([^?\s]{1,80})\?([bBqQ])\?([^?\s]*)\?=")
+_MBOX_LINE: Final = re.compile(rb"\AFrom [^\r\n]*\r?\n")
+# The email package begins a header line after a bare CR too.
+_PART_FIELD: Final = re.compile(
+    rb"(?<=[\r\n])content-(?:type|disposition|transfer-encoding|id):"
+    rb"([^\r\n]*(?:(?:\r\n|\r|\n)[ \t][^\r\n]*)*)"
+)
+_CONTAINER: Final = re.compile(
+    rb"(?<=[\r\n])content-type:[\s\x1c-\x1f]*(?:multipart|message)[\s\x1c-\x1f]*/"
+)
+_BOUNDARY: Final = re.compile(rb"(?<=[\r\n])--")
+# Every header that a row of the family table needs; see family.py.
+_MARKER: Final = re.compile(
+    rb"(?im)^(?:x-[a-z0-9]+-pr-message|x-laniakea-event|x-testing-watch-(?:package|summary)"
+    rb"|x-dak|x-katie|x-debian|debian|x-launchpad-(?:notification-type|bug)|x-bugzilla-type"
+    rb"|x-gitlab-[a-z-]+|x-phabricator-sent-this-message)[ \t]*:"
+)
+_LIST_PREFIX: Final = re.compile(r"(?:\s*(?:\[[^\]]*\]|\*{3,}[A-Z?]+\*{3,}))+\s*")
+_COMMENT_FORM: Final = re.compile(r"(\S+@\S+)\s+\((.*)\)")
+_QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')
+
+
+class Mail:
+    """
+    One RFC 5322 message of a stranger: its headers as text, its body when somebody asks.
+
+    A mail that a list wrapped whole to please DMARC is unwrapped once: headers, text and
+    attachments are those of the mail inside, list and time of arrival those of the outer one.
+    """
+
+    def __init__(
+        self, raw: bytes, fields: Sequence[tuple[str, str]], body: int, *, outer: Mail | None = None
+    ) -> None:
+        """Not for callers: `read_mail` makes these."""
+        self.raw = raw
+        """Its bytes; of a mail that was wrapped, those inside."""
+        self.outer = outer
+        """The list's mail around this one, if it was wrapped."""
+        self.body = body
+        """Where in `raw` the body begins."""
+        self._fields: dict[str, list[str]] = {}
+        for name, value in fields:
+            self._fields.setdefault(name.lower(), []).append(value)
+
+    def __repr__(self) -> str:
+        return f"Mail(<{self.message_id}>)"
+
+    def header(self, name: str) -> str | None:
+        """
+        Return the first header *name* as one clean line, or None where there is none.
+
+        Unfolded, RFC 2047 decoded, blanks and control characters collapsed, no surrogates.
+        """
+        values = self._fields.get(name.lower())
+        return _clean(values[0]) if values else None
+
+    def headers(self, name: str) -> list[str]:
+        """Return every header *name*, in order, each as `header` would."""
+        return [_clean(value) for value in self._fields.get(name.lower(), ())]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all headers, in lower case, each once."""
+        return tuple(self._fields)
+
+    @cached_property
+    def subject(self) -> str:
+        """The subject, list prefixes and all; empty where there is none."""
+        return self.header("Subject") or ""
+
+    @cached_property
+    def list_id(self) -> str | None:
+        """What stands between the angles of the first List-Id, in lower case."""
+        value = (self.outer or self).header("List-Id")
+        if value is None:
+            return None
+        before, _, after = value.rpartition("<")
+        found = after.partition(">")[0] if before or "<" in value else value
+        return found.strip().lower()[:MAX_ID] or None
+
+    @cached_property
+    def message_id(self) -> str:
+        """Message-ID without its angles; `sha256:...` of the mail where it has none."""
+        value = self.header("Message-ID") or ""
+        _, angle, after = value.partition("<")
+        found = (after.partition(">")[0] if angle else value).strip()
+        if not found or len(found) > MAX_ID:
+            return f"sha256:{hashlib.sha256(self.raw).hexdigest()}"
+        return found
+
+    @cached_property
+    def date(self) -> datetime | None:
+        """What Date claims, in UTC; None where it is missing or no date."""
+        return _date(self.header("Date") or "")
+
+    @cached_property
+    def received(self) -> datetime | None:
+        """When the topmost Received says the mail arrived, in UTC."""
+        value = (self.outer or self).header("Received") or ""
+        return _date(value.rpartition(";")[2])
+
+    @cached_property
+    def is_generated(self) -> bool:
+        """Whether our own traffic generator made it up."""
+        return any("x-mailbridge-generated" in m._fields for m in (self, self.outer) if m)
+
+    @cached_property
+    def content_type(self) -> str:
+        """The mail's own type, as `text/plain`, in lower case."""
+        return (self.header("Content-Type") or "text/plain").partition(";")[0].strip().lower()
+
+    @cached_property
+    def text(self) -> str:
+        """
+        The first text/plain leaf that is not inside another message, decoded; else empty.
+
+        Lines end in a newline alone.  Raises `MalformedMail` as the body cannot be parsed.
+        """
+        for part in _leaves(self._tree):
+            if part.get_content_type() == "text/plain":
+                return _text_of(part)
+        return ""
+
+    @cached_property
+    def attached(self) -> list[Mail]:
+        """
+        The first few messages inside, in order, none of those inside these.
+
+        Raises `MalformedMail` as the body, or one of them, cannot be parsed.
+        """
+        found = []
+        for part in _leaves(self._tree):
+            if part.get_content_type() == "message/rfc822" and part.is_multipart():
+                inner = part.get_payload(0)
+                if isinstance(inner, Message):
+                    found.append(_read(_flat(inner), MAX_MAIL))
+            if len(found) == MAX_ATTACHED:
+                break
+        return found
+
+    @cached_property
+    def file_names(self) -> list[str]:
+        """The names of the files attached, each as one clean line."""
+        return [_clean(str(item["filename"])) for item in self._parsed.attachments]
+
+    @property
+    def _tree(self) -> Message:
+        tree = self._parsed.message
+        if not isinstance(tree, Message):
+            raise MalformedMail("mail-parser made nothing of it")
+        return tree
+
+    @cached_property
+    def _parsed(self) -> mailparser.MailParser:
+        _check_body(self.raw, self.body)
+        # mail-parser sees the MIME headers alone: what it does with the others we do not need.
+        head = "".join(
+            f"{name}: {values[0]}\n"
+            for name in ("content-type", "content-transfer-encoding")
+            if (values := self._fields.get(name))
+        )
+        whole = head.encode("utf-8", "surrogateescape") + b"\n" + self.raw[self.body :]
+        try:
+            tree = BytesParser(policy=compat32).parsebytes(whole)
+            for part in tree.walk():
+                _tame(part)
+            return mailparser.MailParser(tree)
+        except _FAULTS as error:
+            raise MalformedMail(f"no MIME we can read: {type(error).__name__}: {error}") from error
+
+
+MAX_ID: Final = 300
+
+
+def read_mail(raw: bytes, *, limit: int = MAX_MAIL) -> Mail:
+    """
+    Return the mail in *raw*; one leading mbox `From ` line is dropped.
+
+    Raises `MalformedMail` for what is larger than *limit*, and for headers that nobody honest
+    writes and that parsers read differently: NUL, bare CR, no field name, far too many.
+    """
+    mail = _read(_MBOX_LINE.sub(b"", raw, count=1) if raw.startswith(b"From ") else raw, limit)
+    if mail.content_type != "message/rfc822" or not _is_from_its_list(mail):
+        return mail
+    return _read(mail.raw[mail.body :].lstrip(b"\r\n"), limit, outer=mail)
+
+
+def has_marker(raw: bytes) -> bool:
+    """
+    Say whether the headers of *raw*, which may be no mail at all, name a system that we know.
+
+    >>> has_marker(b"X-DAK: dak rm\\n\\n"), has_marker(b"Subject: x\\n\\nX-DAK: dak rm\\n")
+    (True, False)
+    """
+    start = raw[: MAX_HEADERS + 1]
+    end = _END_OF_HEADERS.search(start)
+    return _MARKER.search(start, 0, end.start() if end else len(start)) is not None
+
+
+def person(text: str) -> Person:
+    """
+    Return the person that a From, Maintainer or Changed-By names, as a hint, never for trust.
+
+    >>> person("J. Random Hacker, Jr. <jrh@example.org>")
+    Person(name='J. Random Hacker, Jr.', address='jrh@example.org')
+    >>> person("jrh@example.org (J. Random Hacker)")
+    Person(name='J. Random Hacker', address='jrh@example.org')
+    """
+    line = _clean(text)
+    if line.endswith(")") and (comment := _COMMENT_FORM.fullmatch(line)):
+        return Person(_name(comment[2]), address(comment[1]))
+    quoted = _QUOTED.match(line)
+    rest = line[quoted.end() :] if quoted else line
+    before, angle, after = rest.partition("<")
+    if not angle:
+        alone = rest.strip()
+        if found := address(alone):
+            return Person(None, found)
+        return Person(_name(quoted[1] if quoted else alone), None)
+    name = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else before
+    return Person(_name(name), address(after.partition(">")[0].strip()))
+
+
+def strip_list_prefixes(subject: str) -> str:
+    """
+    Return *subject* without the `[tags]` that lists put in front.
+
+    >>> strip_list_prefixes("[pureos-changes] [pureos] Accepted hello 2.10-3 into landing")
+    'Accepted hello 2.10-3 into landing'
+    """
+    found = _LIST_PREFIX.match(subject)
+    return subject[found.end() :] if found else subject
+
+
+def _name(text: str) -> str | None:
+    return text.strip().strip('"').strip() or None
+
+
+# -- headers ---------------------------------------------------------------------------------------
+
+
+def _read(raw: bytes, limit: int, *, outer: Mail | None = None) -> Mail:
+    if len(raw) > limit:
+        raise MalformedMail(f"{len(raw)} bytes, more than the {limit} allowed")
+    if not raw.strip():
+        raise MalformedMail("an empty mail")
+    end = _END_OF_HEADERS.search(raw, 0, MAX_HEADERS + 4)
+    if end is None and len(raw) > MAX_HEADERS:
+        raise MalformedMail(f"headers of more than {MAX_HEADERS} bytes")
+    body = end.end() if end else len(raw)
+    block = raw[: end.start() + 1] if end else raw
+    _check_headers(block)
+    parsed = BytesHeaderParser(policy=compat32).parsebytes(block)
+    return Mail(raw, list(parsed.raw_items()), body, outer=outer)
+
+
+def _check_headers(block: bytes) -> None:
+    if b"\0" in block:
+        raise MalformedMail("a NUL in the headers")
+    if b"\r" in block.replace(b"\r\n", b"\n"):
+        raise MalformedMail("a bare CR in the headers: parsers differ where a header begins")
+    fields = length = 0
+    for line in block.split(b"\n"):
+        if line[:1] in (b" ", b"\t"):
+            if not fields:
+                raise MalformedMail("the headers begin with a folded line")
+            length += len(line)
+        elif line.strip():
+            if not _FIELD.match(line):
+                raise MalformedMail(f"no header: {line[:60]!r}")
+            fields += 1
+            length = len(line)
+        if length > MAX_FIELD:
+            raise MalformedMail(f"a header of more than {MAX_FIELD} bytes")
+    if fields > MAX_FIELDS:
+        raise MalformedMail(f"{fields} headers, more than the {MAX_FIELDS} allowed")
+
+
+def _is_from_its_list(mail: Mail) -> bool:
+    sender = (person(mail.header("From") or "").address or "").lower()
+    if not sender:
+        return False
+    named = {value.lower() for value in mail.headers("X-BeenThere")}
+    for value in mail.headers("List-Post"):
+        named.add(value.lower().strip("<> ").removeprefix("mailto:"))
+    return sender in named or sender.replace("@", ".", 1) == mail.list_id
+
+
+def _clean(value: str) -> str:
+    text = _decoded(_bytes_of(value), None)
+    if "=?" in text:
+        text = _decode_words(_FOLD.sub(" ", text))
+    return _BLANKS.sub(" ", text).strip()
+
+
+def _bytes_of(value: str) -> bytes:
+    return value.encode("utf-8", "surrogateescape")
+
+
+def _decode_words(text: str) -> str:
+    """RFC 2047: blanks between two encoded words vanish, a character may be cut across two."""
+    found: list[str] = []
+    pending = b""
+    charset = ""
+    end = 0
+    for word in _ENCODED.finditer(text):
+        between = text[end : word.start()]
+        if between.strip() or not pending or word[1].lower() != charset:
+            if pending:
+                found.append(_decoded(pending, charset))
+                between = between if between.strip() else ""
+            found.append(between)
+            pending = b""
+        charset = word[1].lower()
+        pending += _word_bytes(word[2], word[3])
+        end = word.end()
+    if pending:
+        found.append(_decoded(pending, charset))
+    found.append(text[end:])
+    return "".join(found)
+
+
+def _word_bytes(encoding: str, text: str) -> bytes:
+    if encoding in "qQ":
+        return binascii.a2b_qp(_bytes_of(text), header=True)
+    data = _bytes_of(text)
+    try:
+        return binascii.a2b_base64(data + b"=" * (-len(data) % 4))
+    except binascii.Error:
+        return data
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        found = parsedate_to_datetime(text.strip()[:200])
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+# -- bodies ----------------------------------------------------------------------------------------
+
+
+def _check_body(raw: bytes, start: int) -> None:
+    """Raise `MalformedMail` for a body that costs a parser more than it can be worth."""
+    if raw.count(b"\n", start) + raw.count(b"\r", start) > 2 * MAX_LINES:
+        raise MalformedMail(f"more than {MAX_LINES} lines")
+    lower = raw.lower()
+    if _more_than(MAX_CONTAINERS, _CONTAINER, lower):
+        raise MalformedMail(f"more than {MAX_CONTAINERS} containers of parts")
+    if _more_than(MAX_BOUNDARIES, _BOUNDARY, lower):
+        raise MalformedMail(f"more than {MAX_BOUNDARIES} boundaries of parts")
+    for field in _PART_FIELD.finditer(lower):
+        if len(field[1]) > MAX_PART_FIELD or field[1].count(b";") > MAX_PARAMETERS:
+            raise MalformedMail("a part with a header that is far too large")
+
+
+def _more_than(limit: int, pattern: re.Pattern[bytes], raw: bytes) -> bool:
+    return any(count >= limit for count, _ in enumerate(pattern.finditer(raw)))
+
+
+def _tame(part: Message) -> None:
+    """Leave no charset in *part* that mail-parser should not decode by; it would try any."""
+    if part.is_multipart():
+        return
+    try:
+        charset = part.get_content_charset()
+    except (ValueError, LookupError):
+        charset = "unreadable"
+    if charset is not None and not _is_known(charset):
+        part.replace_header("Content-Type", part.get_content_type())
+
+
+def _is_known(charset: str) -> bool:
+    return charset.lower().replace("_", "-") in _CHARSETS
+
+
+def _leaves(part: Message) -> Iterator[Message]:
+    """Every part that holds no parts, depth first; a message inside counts as one."""
+    if part.get_content_maintype() == "multipart" and part.is_multipart():
+        for child in part.get_payload():
+            if isinstance(child, Message):
+                yield from _leaves(child)
+    else:
+        yield part
+
+
+def _text_of(part: Message) -> str:
+    payload = part.get_payload(decode=True)
+    data = payload if isinstance(payload, bytes) else b""
+    return _decoded(data, part.get_content_charset()).replace("\r\n", "\n")
+
+
+def _decoded(data: bytes, charset: str | None) -> str:
+    """Decode without loss: by *charset* if we know it, else line by line, UTF-8 or Latin-1."""
+    for name in (charset, "utf-8"):
+        if name and _is_known(name):
+            try:
+                return data.decode(name)
+            except UnicodeDecodeError:
+                continue
+    # katie wrote Latin-1 and UTF-8 into one mail.
+    return "\n".join(_line(line) for line in data.split(b"\n"))
+
+
+def _line(data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def _flat(message: Message) -> bytes:
+    target = io.BytesIO()
+    try:
+        BytesGenerator(target, mangle_from_=False, maxheaderlen=0).flatten(message)
+    except _FAULTS as error:
+        raise MalformedMail(f"a message inside: {type(error).__name__}: {error}") from error
+    return target.getvalue()
