@@ -1,0 +1,188 @@
+"""
+Which system sent a mail: a pure table over its headers, the first row that matches decides.
+
+`From` is never asked, lists rewrite it; the subject alone never makes an event, people quote it.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from mailbridge.mail import Mail, person, strip_list_prefixes
+
+
+class Family(StrEnum):
+    """The systems whose mail we can tell."""
+
+    LANIAKEA = "laniakea"
+    DEBBUGS = "debbugs"
+    TESTING_WATCH = "testing-watch"
+    DAK = "dak"
+    LAUNCHPAD = "launchpad"
+    GITLAB = "gitlab"
+    PHABRICATOR = "phabricator"
+    BUGZILLA = "bugzilla"
+    SECURITY = "security"
+
+
+class NoEvent(msgspec.Struct, frozen=True):
+    """Nothing comes of a mail, on purpose."""
+
+    code: str
+    """What is counted, as `autoreply`."""
+    words: str
+    """Why, for a person."""
+
+
+BOUNCE: Final = NoEvent("bounce", "a delivery report, not mail of an archive or tracker")
+AUTOREPLY: Final = NoEvent("autoreply", "somebody's automatic reply")
+LIST_ADMIN: Final = NoEvent("list-admin", "the list software speaking to its moderators or members")
+DIGEST: Final = NoEvent(
+    "digest", "a digest: lists drop the headers we need; subscribe to individual mails instead"
+)
+NONE: Final = NoEvent("none", "not from an archive or tracker that we know")
+
+_BOUNCER: Final = re.compile(r"(?i)(?:mailer-daemon|postmaster)(?:@|$)")
+_AWAY: Final = re.compile(r"(?i)(?:out of (?:the )?office|automatic reply:|auto:|autoreply:)")
+_ADMIN: Final = re.compile(
+    r"(?i).* post from .* requires approval$|.*moderator request\(s\) waiting$"
+    r"|your message to .* awaits moderator approval$|confirm [0-9a-f]{16,}$"
+    r"|.*mailing list memberships reminder$|bounce action notification$"
+)
+_ADMIN_SENDER: Final = re.compile(r"(?i)\S*-(?:bounces|owner|request)@")
+_DIGEST: Final = re.compile(r"(?i)(?!Bug#)\S.* Digest, Vol \d+, Issue \d+$")
+_DIGEST_PART: Final = re.compile(rb"(?i)[\r\n]content-type:[ \t\r\n]*multipart/digest\b")
+_PR_MESSAGE: Final = re.compile(r"x-([a-z0-9]+)-pr-message")
+_ADVISORY: Final = re.compile(r"\[SECURITY\] \[(?:D[SL]A|ELA)[ -]\d")
+_SPELLED: Final = {"gnu": "GNU"}
+
+# The ends of List-Ids whose archive everybody knows.
+_LISTS: Final = (
+    ("lists.debian.org", "Debian"),
+    ("tracker.debian.org", "Debian"),
+    ("lists.puri.sm", "PureOS"),
+    ("lists.ubuntu.com", "Ubuntu"),
+)
+
+
+def family(mail: Mail) -> Family | NoEvent:
+    """Return the system that sent *mail*, or why nothing can come of it."""
+    return _noise(mail) or _marked(mail) or _unmarked(mail)
+
+
+def tracker_of(mail: Mail) -> str | None:
+    """Return whose debbugs sent *mail*, by the name inside its header: `debian`, `gnu`."""
+    for name in mail.names:
+        if found := _PR_MESSAGE.fullmatch(name):
+            return found[1]
+    return None
+
+
+def archive_of(mail: Mail, family: Family) -> str:
+    """
+    Return the distribution that *mail* speaks of, as far as the mail itself tells.
+
+    What the sending system says of itself goes before the list that carried it: an announcement
+    and its private copy must name one archive, or their news would be two events.
+    """
+    if family is Family.LANIAKEA and (
+        project := mail.header("X-Laniakea-Project") or mail.header("X-Laniakea-Repo")
+    ):
+        return project
+    tracker = tracker_of(mail)
+    if tracker and tracker != "debian":
+        return _SPELLED.get(tracker, tracker.capitalize())
+    for end, archive in _LISTS:
+        if mail.list_id and (mail.list_id == end or mail.list_id.endswith(f".{end}")):
+            return archive
+    if family is Family.LAUNCHPAD:
+        return (mail.header("X-Launchpad-Archive") or "ubuntu").rsplit("/", 2)[0].capitalize()
+    return "Debian" if family in _DEBIANS else "unknown"
+
+
+_DEBIANS: Final = (Family.DAK, Family.DEBBUGS, Family.TESTING_WATCH, Family.SECURITY)
+
+
+def _noise(mail: Mail) -> NoEvent | None:
+    subject = strip_list_prefixes(mail.subject)
+    sender = _address(mail, "From")
+    empty_path = (mail.header("Return-Path") or "").strip() == "<>"
+    if mail.content_type == "multipart/report" or (
+        empty_path and any(_BOUNCER.match(who) for who in (sender, _address(mail, "Sender")))
+    ):
+        return BOUNCE
+    if (
+        (mail.header("Auto-Submitted") or "").lower().startswith("auto-replied")
+        or any(mail.header(name) is not None for name in ("X-Autoreply", "X-Autorespond"))
+        or "auto_reply" in (value.lower() for value in mail.headers("Precedence"))
+        or _AWAY.match(subject)
+    ):
+        return AUTOREPLY
+    if (mail.header("X-List-Administrivia") or "").lower() == "yes" or (
+        _ADMIN_SENDER.match(sender) and _ADMIN.match(subject)
+    ):
+        return LIST_ADMIN
+    if mail.content_type == "multipart/digest" or _DIGEST.match(subject):
+        return DIGEST
+    return None
+
+
+def _marked(mail: Mail) -> Family | None:
+    def has(*names: str) -> bool:
+        return any(mail.header(name) is not None for name in names)
+
+    katies = mail.headers("X-Katie")
+    # debbugs goes before dak: what it passes on of a dak mail keeps that mail's headers.
+    # "Any X-Debian", never the first: tracker.debian.org adds one of its own.
+    rows = (
+        (Family.LANIAKEA, has("X-Laniakea-Event")),
+        (Family.DEBBUGS, tracker_of(mail) is not None),
+        (Family.TESTING_WATCH, has("X-Testing-Watch-Package", "X-Testing-Watch-Summary")),
+        (
+            Family.DAK,
+            "DAK" in mail.headers("X-Debian")
+            or has("X-DAK")
+            or any("Launchpad" not in katie for katie in katies)
+            or "DAK" in mail.headers("Debian"),
+        ),
+        (Family.LAUNCHPAD, has("X-Launchpad-Notification-Type", "X-Launchpad-Bug") or bool(katies)),
+        (
+            Family.GITLAB,
+            has("X-GitLab-Issue-ID", "X-GitLab-Issue-IID")
+            or any(name.startswith("x-gitlab-mergerequest-") for name in mail.names),
+        ),
+        (Family.PHABRICATOR, has("X-Phabricator-Sent-This-Message")),
+        (Family.BUGZILLA, has("X-Bugzilla-Type")),
+    )
+    return next((family for family, matches in rows if matches), None)
+
+
+def _unmarked(mail: Mail) -> Family | NoEvent:
+    if _ADVISORY.match(strip_list_prefixes_but_security(mail.subject)):
+        return Family.SECURITY
+    # Not a header, so it may not outrank one: people attach digests to bug reports.
+    if mail.content_type == "multipart/mixed" and _DIGEST_PART.search(mail.raw, mail.body):
+        return DIGEST
+    return NONE
+
+
+def strip_list_prefixes_but_security(subject: str) -> str:
+    """
+    Return *subject* from its `[SECURITY]` on, if only list prefixes stand before that.
+
+    >>> strip_list_prefixes_but_security("[team] [SECURITY] [DSA 1-1] x")
+    '[SECURITY] [DSA 1-1] x'
+    """
+    start = subject.find("[SECURITY]")
+    if start < 0 or strip_list_prefixes(subject[:start]).strip():
+        return subject
+    return subject[start:]
+
+
+def _address(mail: Mail, header: str) -> str:
+    value = mail.header(header) or ""
+    return person(value).address or value.strip("<> ")

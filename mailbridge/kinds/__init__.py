@@ -1,0 +1,164 @@
+"""
+The kinds of mail we understand: one module each, found by itself, no list to keep.
+
+A kind module has a docstring whose first line says what it is, and
+
+    FAMILY = Family.DAK                  whose mail it looks at
+    PAYLOADS = (PackageUploadAccepted,)  what it can give
+    ATTESTED = "real mails"              or "rendered from the sender's templates",
+                                         or "documentation only"
+    def recognise(mail, site, archive):  its events; NoEvent: mine, but nothing comes of it;
+                                         None: not mine.  Raises MalformedMail: mine, and broken.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Literal
+
+import msgspec
+
+from mailbridge.errors import MalformedMail
+from mailbridge.family import Family, NoEvent, archive_of, family
+from mailbridge.mail import Mail
+from mailbridge.payloads import WORD, Clip, Event, Payload
+
+
+class Site(msgspec.Struct, frozen=True, kw_only=True):
+    """What the operator's configuration says to a recogniser."""
+
+    archive: str | None = None
+    repo: str | None = None
+    pool_url: str | None = None
+    addresses: bool = False
+    """Whether the addresses of people who write bug mail may go into events."""
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What a mail becomes, and why."""
+
+    outcome: Literal["events", "ignored", "quarantined"]
+    family: str | None = None
+    kind: str | None = None
+    code: str | None = None
+    """What is counted where no event comes of it, as `no-kind`."""
+    reason: str | None = None
+    """The same for a person."""
+    archive: str | None = None
+    events: tuple[Event, ...] = ()
+
+
+Answer = Sequence[Event] | NoEvent | None
+
+
+class Kind(msgspec.Struct, frozen=True, kw_only=True):
+    """One module of this package, as a value."""
+
+    name: str
+    summary: str
+    family: Family
+    payloads: tuple[type[Payload], ...]
+    attested: str
+    recognise: Callable[[Mail, Site, str], Answer]
+
+
+@cache
+def kinds() -> tuple[Kind, ...]:
+    """Return every kind, by name."""
+    found = []
+    for module_info in sorted(pkgutil.iter_modules(__path__), key=lambda info: info.name):
+        module = importlib.import_module(f"{__name__}.{module_info.name}")
+        found.append(
+            Kind(
+                name=module_info.name.replace("_", "-"),
+                summary=(module.__doc__ or "").strip().partition("\n")[0],
+                family=module.FAMILY,
+                payloads=module.PAYLOADS,
+                attested=module.ATTESTED,
+                recognise=module.recognise,
+            )
+        )
+    return tuple(found)
+
+
+@cache
+def payloads() -> dict[str, type[Payload]]:
+    """Return every payload that some kind can give, by its event's name."""
+    return {payload.NAME: payload for kind in kinds() for payload in kind.payloads}
+
+
+def recognise(mail: Mail, site: Site) -> Outcome:
+    """
+    Return what *mail* becomes, every kind considered switched on.
+
+    Never raises: what a kind cannot read is quarantined, and so is what we stumble over.
+    """
+    sender: str | None = None
+    try:
+        found = family(mail)
+        if isinstance(found, NoEvent):
+            return Outcome(outcome="ignored", code=found.code, reason=found.words)
+        sender = found.value
+        archive = Clip().word(site.archive or archive_of(mail, found))
+        return _by_kinds(mail, site, found, archive)
+    # The one broad except: a bug of ours must cost one mail its event, visibly, never the service
+    # its life, and the mail is kept to be tried again after the mend.
+    except Exception as error:  # noqa: BLE001
+        words = Clip().line(f"{type(error).__name__}: {error}", WORD)
+        return Outcome(
+            outcome="quarantined", family=sender, code="bug", reason=f"a bug of ours: {words}"
+        )
+
+
+def _by_kinds(mail: Mail, site: Site, family: Family, archive: str) -> Outcome:
+    claims: list[tuple[Kind, Sequence[Event] | NoEvent | MalformedMail]] = []
+    for kind in kinds():
+        if kind.family is not family:
+            continue
+        try:
+            answer = kind.recognise(mail, site, archive)
+        except MalformedMail as error:
+            claims.append((kind, error))
+        else:
+            if answer is not None:
+                claims.append((kind, answer))
+    if not claims:
+        return Outcome(
+            outcome="ignored",
+            family=family.value,
+            code="no-kind",
+            reason=f"mail of {family.value}, of no kind that we know",
+            archive=archive,
+        )
+    if len(claims) > 1:
+        raise AssertionError(f"{' and '.join(kind.name for kind, _ in claims)} claim one mail")
+    ((kind, claim),) = claims
+    if isinstance(claim, MalformedMail):
+        return Outcome(
+            outcome="quarantined",
+            family=family.value,
+            kind=kind.name,
+            code="malformed",
+            reason=Clip().line(str(claim)),
+            archive=archive,
+        )
+    if isinstance(claim, NoEvent) or not claim:
+        no = claim if isinstance(claim, NoEvent) else NoEvent("no-event", "it says nothing new")
+        return Outcome(
+            outcome="ignored",
+            family=family.value,
+            kind=kind.name,
+            code=no.code,
+            reason=no.words,
+            archive=archive,
+        )
+    return Outcome(
+        outcome="events",
+        family=family.value,
+        kind=kind.name,
+        archive=archive,
+        events=tuple(claim),
+    )
