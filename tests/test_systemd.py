@@ -1,0 +1,130 @@
+"""The units: what systemd itself says of them, in a root of their own."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+SHIPPED: Final = Path(__file__).parent.parent / "systemd"
+UNITS: Final = ("mailbridge.service", "mailbridge-relay.service")
+PROGRAM: Final = "opt/mailbridge/bin/mailbridge"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A host where the README's installation was followed: the units, and /opt/mailbridge."""
+    shutil.copytree("/usr/lib/systemd/system", tmp_path / "usr/lib/systemd/system", symlinks=True)
+    installed = {
+        "etc/systemd/system/mailbridge.service": "mailbridge.service",
+        "etc/systemd/system/mailbridge-relay.service": "mailbridge-relay.service",
+        "usr/lib/sysusers.d/mailbridge.conf": "mailbridge.sysusers.conf",
+        "usr/lib/tmpfiles.d/mailbridge.conf": "mailbridge.tmpfiles.conf",
+    }
+    for path, name in installed.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(SHIPPED / name, tmp_path / path)
+    (tmp_path / PROGRAM).parent.mkdir(parents=True)
+    (tmp_path / PROGRAM).touch(mode=0o755)
+    return tmp_path
+
+
+def _said(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+
+
+@pytest.mark.needs_program("systemd-analyze")
+def test_systemd_finds_nothing_to_say_about_the_units(root: Path) -> None:
+    done = _said("systemd-analyze", "verify", f"--root={root}", "--man=no", *UNITS)
+
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.needs_program("systemd-analyze")
+def test_the_units_start_the_program_where_the_readme_installs_it(root: Path) -> None:
+    (root / PROGRAM).unlink()
+
+    done = _said("systemd-analyze", "verify", f"--root={root}", "--man=no", *UNITS)
+
+    assert done.returncode == 1
+    assert done.stdout.count(f"/{PROGRAM} is not executable") == len(UNITS)
+
+
+@pytest.mark.needs_program("systemd-analyze")
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_unit_is_exposed_no_more_than_it_must_be(unit: str) -> None:
+    # 1.2 of 10 (--threshold counts tenths): what is left is the host's network, which is the point.
+    done = _said("systemd-analyze", "security", "--offline=true", "--threshold=12", SHIPPED / unit)
+
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.needs_program("systemd-sysusers", "systemd-tmpfiles", root=True)
+def test_the_mta_has_a_user_and_a_home_to_deliver_to_before_the_first_start(root: Path) -> None:
+    users = _said("systemd-sysusers", f"--root={root}", "mailbridge.conf")
+    (line,) = (root / "etc/passwd").read_text().splitlines()
+    files = _said("systemd-tmpfiles", f"--root={root}", "--create", "mailbridge.conf")
+
+    assert users.returncode == 0, users.stdout
+    assert line.split(":")[0::5] == ["mailbridge", "/var/lib/mailbridge"]
+    home = root / "var/lib/mailbridge"
+    assert home.stat().st_mode & 0o777 == 0o700, files.stdout
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_unit_stays_down_only_for_what_a_person_must_mend(unit: str) -> None:
+    settings = _settings(unit)
+
+    assert settings["Restart"] == ["always"]
+    assert settings["RestartPreventExitStatus"] == ["78"]
+    assert settings["StartLimitIntervalSec"] == ["0"]
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_unit_lets_libzmq_choose_how_its_thread_is_scheduled(unit: str) -> None:
+    # libzmq aborts the process where this call is refused, and @resources holds it.
+    filters = _settings(unit)["SystemCallFilter"]
+
+    assert filters[-1] == "sched_setscheduler"
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_key_that_is_root_s_alone_comes_as_a_credential_and_may_be_missing(unit: str) -> None:
+    # A name without a slash is looked for in /etc/credstore; a path that is missing would keep the
+    # unit down (systemd.exec(5), LoadCredential=), and a first start has no key yet.
+    (credential,) = _settings(unit)["LoadCredential"]
+    name, _, source = credential.partition(":")
+
+    assert name == "signing.key"
+    assert source == f"{unit.removesuffix('.service')}.signing.key"
+
+
+def test_neither_service_sees_the_other_s_state() -> None:
+    bridge, relay = (_settings(unit) for unit in UNITS)
+
+    assert bridge["InaccessiblePaths"] == [f"-/var/lib/{relay['StateDirectory'][0]}"]
+    assert relay["InaccessiblePaths"] == [f"-/var/lib/{bridge['StateDirectory'][0]}"]
+
+
+def test_both_units_are_closed_in_the_same_way() -> None:
+    differ = {"Description", "After", "ExecStart", "StateDirectory", "LoadCredential"}
+    bridge, relay = (
+        {key: value for key, value in _settings(unit).items() if key not in differ}
+        for unit in UNITS
+    )
+
+    del bridge["InaccessiblePaths"], relay["InaccessiblePaths"]
+    assert bridge == relay
+
+
+def _settings(unit: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for key, value in re.findall(r"(?m)^([A-Za-z]+)=(.*)$", (SHIPPED / unit).read_text()):
+        found.setdefault(key, []).append(value)
+    return found
