@@ -9,9 +9,12 @@ module of `mailbridge.kinds`.  Nothing heavy is imported until it is used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+# What type checkers take for `typing.TYPE_CHECKING`, without importing `typing`: the pipe of an
+# MTA starts with this module, too.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from mailbridge.reader import alisten, listen
 
 __all__ = ["__version__", "alisten", "listen"]

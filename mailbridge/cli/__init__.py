@@ -4,120 +4,84 @@ The command line: parse arguments, print, exit status; nothing else knows about 
 One module is one command, found by itself: `SUMMARY` (a line), `GROUP` (a heading of `mailbridge
 -h`), `EXAMPLE` (what can be pasted), `add_arguments(parser)` and `run(arguments) -> int`.  A module
 imports what it needs inside `run`, so that each command pays only for what it uses.
+
+What is here is what every start pays for, the pipe of an MTA included: next to nothing.
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib
 import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Final, NoReturn, Protocol, cast
 
-GROUPS: Final = (
-    "run the gateway",
-    "see and use what flows",
-    "understand a mail",
-    "keys, trust, proof",
-    "test and operate",
-)
+# What type checkers take for `typing.TYPE_CHECKING`, without importing `typing`.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, NoReturn
 
+    from mailbridge.cli._commands import GROUPS, Command, load, names, overview, parser_of
 
-class Command(Protocol):
-    """What a module of this package has to offer to be a command."""
+__all__ = ["GROUPS", "Command", "entry", "load", "main", "names", "overview", "parser_of"]
 
-    SUMMARY: str
-    GROUP: str
-    EXAMPLE: str
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Add the command's own options to *parser*."""
-
-    def run(self, arguments: argparse.Namespace) -> int:
-        """Do it, and return the exit status."""
-
-
-def names() -> list[str]:
-    """Return the names of all commands.  A module `import_` is the command `import`."""
-    here = Path(__file__).parent
-    found = (path.stem for path in here.glob("*.py") if not path.stem.startswith("_"))
-    return sorted(name.rstrip("_") for name in found)
-
-
-def load(name: str) -> Command:
-    """Return the module of the command *name*."""
-    if not (Path(__file__).parent / f"{name}.py").is_file():
-        name += "_"
-    return cast(Command, importlib.import_module(f"mailbridge.cli.{name}"))
+_TRY_AGAIN = 75
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command in *words* and return its exit status.  Never raises one of our errors."""
     words = list(sys.argv[1:] if words is None else words)
     name, config, rest = _split(words)
-    if name == "ingest" and rest[:1] == ["-"]:
-        # The pipe of an MTA: it pays for nothing it does not use, and maps whatever happens to 75.
-        from mailbridge.cli import ingest
+    if _is_pipe(words):
+        from mailbridge.cli._pipe import pipe
 
-        return ingest.pipe(rest[1:], config)
-    from mailbridge.errors import MailbridgeError, UsageError
+        return pipe(rest, config)
+    from mailbridge.cli import _commands
 
-    try:
-        if name is None:
-            return _overview(rest)
-        if name not in names():
-            raise UsageError(_no_such(name))
-        command = load(name)
-        parser = parser_of(name, command)
-        arguments = parser.parse_args(rest)
-        arguments.config = Path(config) if config else None
-        return command.run(arguments)
-    except MailbridgeError as error:
-        print(f"mailbridge: {error}", file=sys.stderr)
-        return error.exit_status
-    except BrokenPipeError:
-        # Whoever read us has seen enough.  What is still buffered must not complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        return 130
+    return _commands.run(name, config, rest)
 
 
 def entry() -> NoReturn:
-    """Run the command in `sys.argv` and end the process with its status."""
-    sys.exit(main())
+    """
+    Run the command in `sys.argv` and end the process with its status.
+
+    The pipe ends with 0 or 75 and nothing else: an MTA bounces on anything else, a bug of ours
+    included, and a bounce unsubscribes us from the list.
+    """
+    if not _is_pipe(sys.argv[1:]):
+        sys.exit(main())
+    status = _TRY_AGAIN
+    try:
+        _end_cleanly_on_signals()
+        status = 0 if main() == 0 else _TRY_AGAIN
+    except BaseException as error:  # noqa: BLE001 - what is bounced is lost, so whatever it is
+        _say_without_fail(error)
+    finally:
+        # Not sys.exit: what runs after it (atexit, flushing) has statuses of its own.
+        os._exit(status)
 
 
-def parser_of(name: str, command: Command) -> argparse.ArgumentParser:
-    """Return the parser of one command; its help ends with an example."""
-    parser = argparse.ArgumentParser(
-        prog=f"mailbridge {name}",
-        description=command.SUMMARY,
-        epilog=f"example:\n  {command.EXAMPLE}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    command.add_arguments(parser)
-    return parser
+def _is_pipe(words: list[str]) -> bool:
+    """Say whether this is `ingest -`, wrong options before or after it notwithstanding."""
+    name, _, rest = _split(words)
+    return "-" in rest and (name == "ingest" or (name is None and "ingest" in rest))
 
 
-def overview() -> str:
-    """Return what `mailbridge -h` prints."""
-    lines = ["usage: mailbridge [-c FILE] <command> [<args>]", ""]
-    commands = [(name, load(name)) for name in names()]
-    for group in GROUPS:
-        lines.append(group)
-        lines += [f"   {name:<12} {c.SUMMARY}" for name, c in commands if group == c.GROUP]
-        lines.append("")
-    lines += [
-        "'mailbridge <command> -h' tells more of each and shows an example.",
-        "",
-        "example:",
-        "  mailbridge demo",
-    ]
-    return "\n".join(lines)
+def _end_cleanly_on_signals() -> None:
+    import signal
+
+    def end(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    # (SIGINT raises by itself.)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
+
+
+def _say_without_fail(error: BaseException) -> None:
+    try:
+        print(f"mailbridge: {error!r}; the mail stays with the sender", file=sys.stderr, flush=True)
+    except (OSError, ValueError, AttributeError):
+        # Standard error is closed, too: the status has to say it all.
+        return
 
 
 def _split(words: list[str]) -> tuple[str | None, str | None, list[str]]:
@@ -138,22 +102,9 @@ def _split(words: list[str]) -> tuple[str | None, str | None, list[str]]:
     return words[at], config, words[at + 1 :]
 
 
-def _overview(rest: list[str]) -> int:
-    if rest[:1] == ["--version"]:
-        from mailbridge import __version__
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562: whatever the attribute is
+    if name in __all__:
+        from mailbridge.cli import _commands
 
-        print(f"mailbridge {__version__}")
-        return 0
-    if rest[:1] in (["-h"], ["--help"]):
-        print(overview())
-        return 0
-    print(overview(), file=sys.stderr)
-    return 2
-
-
-def _no_such(name: str) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(name, names(), n=1)
-    hint = f"did you mean {near[0]!r}?" if near else "'mailbridge -h' lists them"
-    return f"{name[:40]!r}: no such command; {hint}"
+        return getattr(_commands, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
