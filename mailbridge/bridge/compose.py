@@ -113,7 +113,8 @@ def examine(  # noqa: PLR0913 - each is a switch of its own, and named at every 
         backfill=backfill,
     )
     namespace = TEST_NAMESPACE if mail.is_generated else source.namespace
-    verdict, events = _Verdict(found.outcome, found.code, found.reason), ()
+    verdict = _Verdict(found.outcome, found.code, found.reason)
+    events: tuple[Composed, ...] = ()
     try:
         events = tuple(
             _composed(
@@ -148,10 +149,9 @@ def check(sources: Iterable[Source]) -> None:
 
     (`config` cannot: it does not know the kinds.)
     """
-    known = list(kinds.kinds())
-    families = {kind.FAMILY for kind in known}
-    words = sorted(families | {kind.name for kind in known})
-    names = sorted({payload.NAME for kind in known for payload in kind.PAYLOADS})
+    known = kinds.kinds()
+    words = sorted({kind.family.value for kind in known} | {kind.name for kind in known})
+    names = sorted(kinds.payloads())
     for source in sources:
         _check_words(source, "kinds", source.kinds, words)
         _check_words(source, "emit", source.emit, names)
@@ -168,7 +168,7 @@ _OFF: Final = _Verdict("ignored", "switched-off", "understood, switched off")
 
 def _barred(mail: Mail, source: Source, *, accept_test: bool) -> kinds.Outcome | None:
     """Return why nobody needs to look what *mail* is, or None."""
-    if source.lists and mail.list_id not in map(str.lower, source.lists):
+    if source.lists and mail.list_id not in [name.lower() for name in source.lists]:
         whence = f"came by {mail.list_id!r}" if mail.list_id else "came by no list"
         return _ignored("other-list", f"{whence}, which is none of the lists of {source.name!r}")
     if mail.is_generated and not accept_test:
@@ -177,7 +177,7 @@ def _barred(mail: Mail, source: Source, *, accept_test: bool) -> kinds.Outcome |
 
 
 def _ignored(code: str, reason: str) -> kinds.Outcome:
-    return kinds.Outcome(outcome="ignored", family=None, kind=None, code=code, reason=reason)
+    return kinds.Outcome(outcome="ignored", code=code, reason=reason)
 
 
 def _judged(

@@ -1,0 +1,121 @@
+"""debbugs: a bug was marked as done (`closed N`, and its submitter's copy, `they-closed N`)"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final, Literal
+
+from mailbridge import debbugs
+from mailbridge.debbugs import Notice
+from mailbridge.family import Family
+from mailbridge.kinds import Site
+from mailbridge.mail import Mail, person
+from mailbridge.payloads import BugClosed, Clip, Event, Person
+
+FAMILY: Final = Family.DEBBUGS
+PAYLOADS: Final = (BugClosed,)
+ATTESTED: Final = "real mails; they-closed: rendered from the sender's templates"
+
+Via = Literal["upload", "mail", "control", "removal"]
+
+_DONE: Final = re.compile(r"marked as done(?: \((?P<title>.*)\))?", re.DOTALL)
+_SUBMITTER_S_TITLE: Final = r"^#{}: (?P<title>.*)$"
+_CLOSED_BY: Final = re.compile(r"^It has been closed by (?P<who>.+?)\.?$", re.MULTILINE)
+# `handler.<bug>.<letter><spool>.notifdone@`; by control@ the letter is not D, once "notifdonectrl".
+_OWN_ID: Final = re.compile(
+    r"handler\.[0-9]+\.(?P<letter>[A-Za-z])[0-9]*\.(?:[0-9]+\.)?notifdone(?P<control>ctrl)?"
+)
+_BOTH: Final = 2
+
+
+def recognise(mail: Mail, site: Site, _archive: str) -> Sequence[Event] | None:
+    """Return the closing, or None.  Raises `MalformedMail` where the bug has no number."""
+    notice = debbugs.notice(mail)
+    if notice is None or notice.kind not in ("closed", "they-closed"):
+        return None
+    clip = Clip()
+    closing = _closing_mail(mail, notice)
+    told = debbugs.pseudo_headers(closing.text) if closing else {}
+    via = _via(mail, notice, closing, told)
+    version = debbugs.version(told.get("source-version") or told.get("version", ""))
+    closed_by = _closing_id(mail, closing)
+    who = _done_by(mail, notice, closing, told)
+    name = clip.word(who.name) if who.name else None
+    source = (version.source if version else None) or told.get("source")
+    payload = BugClosed(
+        tracker=debbugs.TRACKER,
+        bug=notice.bug,
+        title=clip.line(_title(mail, notice)),
+        package=clip.words(debbugs.packages(mail, notice)),
+        source=clip.words(debbugs.sources(mail, notice)),
+        tags=clip.words(debbugs.tags(mail, notice)),
+        actor_name=name,
+        actor_email=who.address if site.addresses else None,
+        via=via,
+        fixed_version=clip.word(version.version) if version else None,
+        fixed_source=clip.word(source) if source and version else None,
+        done_by=name,
+        closing_message_id=clip.word(closed_by) if closed_by else None,
+        url=notice.url,
+        truncated=clip.truncated,
+    )
+    identity = {
+        "tracker": debbugs.TRACKER,
+        "bug": notice.bug,
+        # A bug can be closed many times.  Where nobody told by which mail, each notice is its own.
+        "closing_message_id": payload.closing_message_id or mail.message_id,
+        "fixed_version": payload.fixed_version,
+    }
+    return [Event(payload=payload, identity=identity, author=name)]
+
+
+def _closing_mail(mail: Mail, notice: Notice) -> Mail | None:
+    """Return the mail that closed the bug: the second one in `closed`, the first in the other."""
+    inside = debbugs.mails_inside(mail)
+    told = debbugs.message_ids(mail.header("References"))
+    for one in inside:
+        if told and one.message_id == told[0]:
+            return one
+    if len(inside) < _BOTH:
+        return None
+    return inside[0] if notice.kind == "they-closed" else inside[1]
+
+
+def _closing_id(mail: Mail, closing: Mail | None) -> str | None:
+    if closing and closing.header("Message-ID"):
+        return closing.message_id
+    # First the closing mail, then the report: so in both notices.
+    told = debbugs.message_ids(mail.header("References"))
+    return told[0] if told else None
+
+
+def _via(mail: Mail, notice: Notice, closing: Mail | None, told: dict[str, str]) -> Via:
+    own = _OWN_ID.match(mail.message_id)
+    if notice.kind == "they-closed" and own and (own["control"] or own["letter"] not in "Dd"):
+        return "control"
+    program = (closing.header("X-DAK") or closing.header("X-Katie") or "") if closing else ""
+    if program == "dak rm" or told.get("version", "").endswith("+rm"):
+        return "removal"
+    return "upload" if told.get("source") and told.get("source-version") else "mail"
+
+
+def _done_by(mail: Mail, notice: Notice, closing: Mail | None, told: dict[str, str]) -> Person:
+    if "done" in told:
+        return person(told["done"])
+    found = _CLOSED_BY.search(mail.text) if notice.kind == "they-closed" else None
+    if found:
+        return person(found["who"].partition(" (reply to ")[0])
+    if notice.kind == "closed" and (whom := person(mail.header("To") or "")).name:
+        # Debbugs answers whoever closed it; dak has the archive in From, the maintainer here.
+        return whom
+    return person((closing.header("From") if closing else None) or "")
+
+
+def _title(mail: Mail, notice: Notice) -> str:
+    if notice.kind == "they-closed":
+        # Its subject is that of the closing mail.
+        found = re.search(_SUBMITTER_S_TITLE.format(notice.bug), mail.text, re.MULTILINE)
+        return found["title"] if found else debbugs.title(mail, notice.bug)
+    found = _DONE.fullmatch(debbugs.title(mail, notice.bug))
+    return (found["title"] or "") if found else debbugs.title(mail, notice.bug)
