@@ -47,7 +47,8 @@ CREATE TABLE former (uuid BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE mail (
     sha256 BLOB NOT NULL, route TEXT NOT NULL, verdict TEXT NOT NULL, code TEXT NOT NULL,
     reason TEXT, taken INTEGER NOT NULL, PRIMARY KEY (sha256, route)) WITHOUT ROWID;
-CREATE TABLE attempt (sha256 BLOB PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE attempt (
+    sha256 BLOB PRIMARY KEY, n INTEGER NOT NULL, life BLOB NOT NULL) WITHOUT ROWID;
 
 -- By delivery: a file keeps its base name and inode while readers rename and flag it.
 CREATE TABLE place (id INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE, since INTEGER NOT NULL);
@@ -60,6 +61,10 @@ CREATE TABLE count (
 
 CREATE TABLE target (name TEXT PRIMARY KEY, acked INTEGER NOT NULL) WITHOUT ROWID;
 """
+
+
+class DiskFull(StorageFailed):
+    """Raised when the disk has no room: the mails wait, and so can we."""
 
 
 class FileKey(NamedTuple):
@@ -118,6 +123,7 @@ class Outbox:
         """
         self.path: Final = path
         self._key: Final = key
+        self._life: Final = os.urandom(8)
         self._db: Final = _connect(path)
         try:
             self._prepare(now)
@@ -179,10 +185,6 @@ class Outbox:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
-
-    def data_version(self) -> int:
-        """Return a number that changes when another process has written."""
-        return int(self._one("PRAGMA data_version")[0])
 
     # -- the feed ----------------------------------------------------------------------------------
 
@@ -269,15 +271,21 @@ class Outbox:
         """Return who was ever sent to, and the number up to which each has everything."""
         return dict(self._run("SELECT name, acked FROM target ORDER BY name").fetchall())
 
-    def begin_epoch(self, *, prev: str | None, known: Iterable[str], now: datetime) -> None:
+    def ancestors(self) -> frozenset[str]:
+        """Return the ids of the feeds that came before this one, as far as was known."""
+        return frozenset((self._get("ancestors") or "").split())
+
+    def begin_epoch(
+        self, *, prev: str | None, known: Iterable[str], ancestors: Iterable[str], now: datetime
+    ) -> None:
         """
-        Begin a new feed, its first event linked to *prev*.
+        Begin a new feed after those of *ancestors*, its first event linked to *prev*.
 
         Events whose uuid the relays lack (it is not *known*) are numbered and signed again in it;
         of all others the uuid stays, so that no mail makes them again.
         """
         born = now
-        while feed_id(self._key.entity, born) == self.feed:
+        while feed_id(self._key.entity, born) in (self.feed, *ancestors):
             born += timedelta(seconds=1)
         with self.transaction():
             self._run("CREATE TEMP TABLE again AS SELECT * FROM event")
@@ -286,6 +294,8 @@ class Outbox:
             self._run("DELETE FROM target")
             for text in known:
                 self._run("INSERT OR IGNORE INTO former VALUES (?)", uuid.UUID(text).bytes)
+            before = {*self.ancestors(), *ancestors, self.feed}
+            self._set("ancestors", " ".join(sorted(before)))
             self._set("feed", feed_id(self._key.entity, born))
             self._set("prev", prev or "")
             rows = self._run(
@@ -301,14 +311,26 @@ class Outbox:
     # -- mails -------------------------------------------------------------------------------------
 
     def begin_attempts(self, mails: Iterable[bytes]) -> None:
-        """Count, on the disk, that each of *mails* (sha256) is about to be parsed; commits."""
+        """
+        Count, on the disk, that each of *mails* (sha256) is about to be parsed; commits.
+
+        One life of a process is one attempt: a process that could begin a mail a second time has
+        not died of it.
+        """
         with self.transaction():
             for sha256 in mails:
                 self._run(
-                    "INSERT INTO attempt (sha256, n) VALUES (?, 1)"
-                    " ON CONFLICT (sha256) DO UPDATE SET n = n + 1",
-                    sha256,
+                    "INSERT INTO attempt (sha256, n, life) VALUES (?, 1, ?) ON CONFLICT (sha256)"
+                    " DO UPDATE SET n = n + (life <> excluded.life), life = excluded.life",
+                    *(sha256, self._life),
                 )
+
+    def forgive(self, mails: Iterable[bytes]) -> None:
+        """Take attempts back that failed for another reason; commits if the disk takes it."""
+        with contextlib.suppress(MailbridgeError), self.transaction():
+            for sha256 in mails:
+                self._run("UPDATE attempt SET n = n - 1 WHERE sha256 = ?", sha256)
+            self._run("DELETE FROM attempt WHERE n < 1")
 
     def end_attempt(self, sha256: bytes) -> None:
         """Forget the attempts of a mail that has its verdict; inside a transaction."""
@@ -461,7 +483,7 @@ def _connect(path: Path | None) -> sqlite3.Connection:
     return sqlite3.connect(path or ":memory:", timeout=60, isolation_level=None)
 
 
-_DISK: Final = frozenset((sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY))
+_DISK: Final = frozenset((sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN))
 _BUSY: Final = frozenset((sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED))
 
 
@@ -473,7 +495,9 @@ def _told(path: Path | None) -> Iterator[None]:
         # The low byte is the primary code, the rest tells more of it.
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         wrong: MailbridgeError
-        if code in _DISK or code == sqlite3.SQLITE_CANTOPEN:
+        if code == sqlite3.SQLITE_FULL:
+            wrong = DiskFull(f"{path}: no room on the disk; mails wait in their Maildirs")
+        elif code in _DISK:
             wrong = StorageFailed(f"{path}: {error}; nothing is lost, mails wait in their Maildirs")
         elif code in _BUSY:
             wrong = TryAgain(f"{path}: kept busy by another process for a minute")

@@ -1,0 +1,292 @@
+"""
+The gateway: raw mail in, an outcome out, and by then everything that follows is on the disk.
+
+Around it is only plumbing: `loop` brings what Maildirs hold, `ingest` what an operator names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
+
+import msgspec
+
+from mailbridge import failpoint
+from mailbridge.bridge.compose import Composed, Examined, examine
+from mailbridge.bridge.quarantine import Note, Quarantine
+from mailbridge.config import Source
+from mailbridge.errors import MailbridgeError, MalformedMail
+from mailbridge.event import FORMAT
+from mailbridge.mail import MAX_MAIL, read_mail
+from mailbridge.outbox import FileKey, Outbox, Verdict
+
+log = logging.getLogger("mailbridge.deliver")
+
+BATCH: Final = 50
+"""At most so many mails share a transaction: its fsync is what a back-fill waits for."""
+
+BATCH_BYTES: Final = 8 * 1024 * 1024
+"""At most so many bytes of mail are held for one transaction, but for a single larger mail."""
+
+ATTEMPTS: Final = 3
+"""A mail that was begun so often, and never brought to its end, ends us: quarantine."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What is the same for every mail."""
+
+    origin: str | None = None
+    """The name of this host, where events shall tell it."""
+    addresses: bool = False
+    accept_test: bool = False
+    max_mail: int = MAX_MAIL
+    changes_cap: int | None = None
+
+
+class Delivery(NamedTuple):
+    """One mail as it came."""
+
+    raw: bytes
+    sources: tuple[Source, ...]
+    """Who is asked about it; `asked` tells which of them."""
+    received: datetime
+    file: FileKey | None = None
+    where: str | None = None
+    """Its file, for a person."""
+    backfill: bool = False
+    again: bool = False
+    """Look at it again, even if nothing came of it before."""
+
+
+class Outcome(NamedTuple):
+    """What became of a delivery."""
+
+    verdict: Verdict
+    uuids: tuple[str, ...] = ()
+    """Of the events it says, whether this or an earlier delivery made them."""
+
+
+class _Judged(NamedTuple):
+    delivery: Delivery
+    sha256: bytes
+    route: str
+    verdict: Verdict
+    events: tuple[Composed, ...] = ()
+
+
+class Gateway:
+    """`deliver` and what it needs: an outbox, a quarantine, settings and a clock."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        quarantine: Quarantine,
+        settings: Settings,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._outbox: Final = outbox
+        self._quarantine: Final = quarantine
+        self._settings: Final = settings
+        self._clock: Final = clock
+
+    def deliver(
+        self, mails: Sequence[Delivery], *, stopping: Callable[[], bool] = lambda: False
+    ) -> list[Outcome]:
+        """
+        Bring *mails* to their verdicts, in order; all of it is on the disk when this returns.
+
+        Safe to call again with the same mails: whatever was done is a duplicate then.  When
+        *stopping* says so, the mail in hand is finished, and the outcomes are fewer than *mails*.
+        """
+        outcomes: list[Outcome] = []
+        for batch in self._batches(mails):
+            done = self._take(batch, stopping)
+            outcomes += done
+            if len(done) < len(batch):
+                break
+        return outcomes
+
+    def _batches(self, mails: Sequence[Delivery]) -> list[list[tuple[Delivery, bytes]]]:
+        batches: list[list[tuple[Delivery, bytes]]] = []
+        batch: list[tuple[Delivery, bytes]] = []
+        size = 0
+        for mail in mails:
+            sha256 = hashlib.sha256(mail.raw).digest()
+            # Somebody died over this mail, or over one beside it: now we want to know.
+            alone = self._outbox.attempts(sha256) > 0
+            if batch and (alone or len(batch) == BATCH or size + len(mail.raw) > BATCH_BYTES):
+                batches.append(batch)
+                batch, size = [], 0
+            batch.append((mail, sha256))
+            size += len(mail.raw)
+            if alone:
+                batches.append(batch)
+                batch, size = [], 0
+        return [*batches, batch] if batch else batches
+
+    def _take(
+        self, batch: Sequence[tuple[Delivery, bytes]], stopping: Callable[[], bool]
+    ) -> list[Outcome]:
+        routed = [(mail, sha256, _route(asked(mail))) for mail, sha256 in batch]
+        new = [
+            sha256
+            for mail, sha256, route in routed
+            if self._known(mail, sha256, route) is None and self._outbox.attempts(sha256) < ATTEMPTS
+        ]
+        if new:
+            self._outbox.begin_attempts(new)
+        failpoint.reached("attempted")
+        judged: list[_Judged] = []
+        try:
+            for mail, sha256, route in routed:
+                if judged and stopping():
+                    break
+                judged.append(self._judge(mail, sha256, route, fresh=sha256 in new))
+            failpoint.reached("examined")
+            now = self._clock()
+            with self._outbox.transaction():
+                outcomes = [self._settle(one, now) for one in judged]
+                for sha256 in {*new, *(one.sha256 for one in judged)}:
+                    self._outbox.end_attempt(sha256)
+        except MailbridgeError:
+            # A full disk is no mail's fault: only a death counts as an attempt.
+            self._outbox.forgive(new)
+            raise
+        failpoint.reached("committed")
+        for one, outcome in zip(judged, outcomes, strict=True):
+            _tell(one, outcome)
+        return outcomes
+
+    def _known(self, mail: Delivery, sha256: bytes, route: str) -> Verdict | None:
+        """Return the verdict that an earlier delivery of these very bytes settled for good."""
+        found = self._outbox.verdict_of(sha256, route)
+        if found and mail.again and found.verdict not in ("events", "duplicate"):
+            return None
+        return found
+
+    def _judge(self, mail: Delivery, sha256: bytes, route: str, *, fresh: bool) -> _Judged:
+        """Return what is to be recorded of *mail*; the same answer whenever it is asked."""
+        if self._known(mail, sha256, route):
+            return _Judged(mail, sha256, route, Verdict("duplicate", "same-mail"))
+        if not fresh:
+            reason = f"ended the process {ATTEMPTS} times while it was read"
+            verdict = Verdict("quarantined", "crashed", reason)
+            self._keep(mail, sha256, route, verdict, None)
+            return _Judged(mail, sha256, route, verdict)
+        told = [
+            examine(
+                mail.raw,
+                source,
+                received=mail.received,
+                accept_test=self._settings.accept_test,
+                backfill=mail.backfill,
+                addresses=self._settings.addresses,
+                max_mail=self._settings.max_mail,
+                changes_cap=self._settings.changes_cap,
+            )
+            for source in asked(mail)
+        ]
+        best = min(told, key=lambda one: _RANK[one.outcome])
+        verdict = Verdict(best.outcome, best.code or "", best.reason)
+        if verdict.verdict == "quarantined":
+            self._keep(mail, sha256, route, verdict, best)
+        events = tuple(event for one in told for event in one.emitted)
+        return _Judged(mail, sha256, route, verdict, events)
+
+    def _keep(
+        self,
+        mail: Delivery,
+        sha256: bytes,
+        route: str,
+        verdict: Verdict,
+        examined: Examined | None,
+    ) -> None:
+        self._quarantine.keep(
+            mail.raw,
+            Note(
+                sha256=sha256.hex(),
+                source=route,
+                code=verdict.code,
+                reason=verdict.reason or "",
+                time=self._clock().isoformat(timespec="seconds"),
+                message_id=examined.message_id if examined else None,
+                subject=examined.subject or None if examined else None,
+                file=mail.where,
+            ),
+        )
+
+    def _settle(self, one: _Judged, now: datetime) -> Outcome:
+        """Record one verdict with its events, inside the transaction."""
+        mail, sha256, route, verdict, events = one
+        if verdict.verdict != "duplicate" and self._known(mail, sha256, route):
+            # Twice in one batch, or another process was faster.
+            verdict, events = Verdict("duplicate", "same-mail"), ()
+        uuids: tuple[str, ...] = tuple(event.uuid for event in events)
+        if verdict.code == "same-mail":
+            uuids = tuple(self._outbox.uuids_of(sha256))
+        else:
+            fresh = [
+                self._outbox.emit(self._envelope(event, now), mail=sha256, backfill=mail.backfill)
+                for event in events
+            ]
+            if events and not any(fresh):
+                verdict = Verdict("duplicate", "same-news")
+            self._outbox.decide(sha256, route, verdict, now=now)
+        self._outbox.tally(route, verdict)
+        if mail.file:
+            self._outbox.file_done(mail.file, verdict, now=now)
+        return Outcome(verdict, uuids)
+
+    def _envelope(self, event: Composed, now: datetime) -> dict[str, object]:
+        fields: dict[str, object] = {
+            "id": event.tag,
+            "tag": event.tag,
+            "uuid": event.uuid,
+            "format": FORMAT,
+            "time": now.isoformat(timespec="milliseconds"),
+            "origin": self._settings.origin,
+            "author": event.author,
+            "data": event.data,
+        }
+        return {key: value for key, value in fields.items() if value is not None}
+
+
+_RANK: Final = {"events": 0, "quarantined": 1, "ignored": 2}
+
+
+def asked(mail: Delivery) -> tuple[Source, ...]:
+    """
+    Return the sources of a delivery that its List-Id concerns: those that name it, else those that
+    name no list, else all (which then say that it came by another list).
+    """
+    if len(mail.sources) == 1:
+        return mail.sources
+    try:
+        list_id = read_mail(mail.raw, limit=max(MAX_MAIL, len(mail.raw))).list_id
+    except MalformedMail:
+        list_id = None
+    named = tuple(s for s in mail.sources if list_id in [name.lower() for name in s.lists])
+    return named or tuple(s for s in mail.sources if not s.lists) or mail.sources
+
+
+def _route(sources: tuple[Source, ...]) -> str:
+    return ",".join(source.name for source in sources)
+
+
+def _tell(one: _Judged, outcome: Outcome) -> None:
+    verdict = outcome.verdict
+    if verdict.verdict == "quarantined":
+        log.warning(
+            "quarantined code=%s source=%s sha256=%s reason=%r",
+            *(verdict.code, one.route, one.sha256.hex(), verdict.reason),
+        )
+        return
+    for event in one.events:
+        log.info(
+            "%s tag=%s uuid=%s mail=<%s>",
+            *(verdict.verdict, event.tag, event.uuid, ascii(event.data["message_id"])[1:-1]),
+        )
