@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
 TRY_AGAIN = 75
 
-# These three say what `config` says; a test holds them together.
+# These say what `config` says; a test holds them together.
 _SYSTEM_CONFIG = "/etc/mailbridge/mailbridge.toml"
 _SYSTEM_STATE = "/var/lib/mailbridge"
 _MAX_MAIL = "25M"
+_DIGITS = 9
 
 
 def pipe(words: Sequence[str], config: str | None) -> int:
@@ -120,10 +121,11 @@ def size(text: str) -> int:
     >>> size("25M") == 25 * 1024 * 1024
     True
     """
-    number = text.strip().rstrip("B").rstrip("i")
+    number = text.strip().removesuffix("B").removesuffix("i")
     unit = number[-1:] if number[-1:] in ("K", "M", "G") else ""
     number = number.removesuffix(unit).strip()
-    if not (number.isascii() and number.isdecimal() and int(number)):
+    digits = number.isascii() and number.isdecimal() and len(number) <= _DIGITS
+    if not (digits and int(number)):
         raise ConfigError(f"max_mail: {text!r}: a number and K, M or G, as '25M'")
     return int(number) << 10 * " KMG".index(unit or " ")
 
