@@ -180,16 +180,16 @@ class Version(NamedTuple):
 
 def version(text: str) -> Version | None:
     """
-    Return the first version in *text*, or None: people write `n/a`, and debbugs ignores that too.
+    Return the version that *text* begins with, or None: people write `n/a`, as debbugs expects.
 
-    >>> version("hello/1:2.10-3"), version("n/a"), version('"2.10-3", 2.9')
+    >>> version("hello/1:2.10-3"), version("N/A; 2002-01-09"), version('"2.10-3", 2.9')
     (Version(source='hello', version='1:2.10-3'), None, Version(source=None, version='2.10-3'))
     """
-    for word in _words(text.replace('"', " ").replace("'", " ")):
-        told = _VERSION.fullmatch(word)
-        if told and any(char.isdigit() for char in told["version"]):
-            return Version(told["source"], told["version"])
-    return None
+    words = _words(text.replace('"', " ").replace("'", " "))
+    told = _VERSION.fullmatch(words[0]) if words else None
+    if told is None or not any(char.isdigit() for char in told["version"]):
+        return None
+    return Version(told["source"], told["version"])
 
 
 def mails_inside(mail: Mail) -> list[Mail]:

@@ -39,7 +39,7 @@ def recognise(mail: Mail, site: Site, _archive: str) -> Sequence[Event] | None:
     told = debbugs.pseudo_headers(closing.text) if closing else {}
     via = _via(mail, notice, closing, told)
     version = debbugs.version(told.get("source-version") or told.get("version", ""))
-    closed_by = _closing_id(mail, closing)
+    closed_by = _closing_id(mail, notice, closing)
     who = _done_by(mail, notice, closing, told)
     name = clip.word(who.name) if who.name else None
     source = (version.source if version else None) or told.get("source")
@@ -82,12 +82,13 @@ def _closing_mail(mail: Mail, notice: Notice) -> Mail | None:
     return inside[0] if notice.kind == "they-closed" else inside[1]
 
 
-def _closing_id(mail: Mail, closing: Mail | None) -> str | None:
+def _closing_id(mail: Mail, notice: Notice, closing: Mail | None) -> str | None:
     if closing and closing.header("Message-ID"):
         return closing.message_id
-    # First the closing mail, then the report: so in both notices.
+    # First the closing mail, then the report: so in both notices.  One alone may be the report,
+    # and that would make every later closing of the bug the same news.
     told = debbugs.message_ids(mail.header("References"))
-    return told[0] if told else None
+    return told[0] if len(told) >= _BOTH or (told and notice.kind == "closed") else None
 
 
 def _via(mail: Mail, notice: Notice, closing: Mail | None, told: dict[str, str]) -> Via:
