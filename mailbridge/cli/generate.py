@@ -1,0 +1,154 @@
+"""`mailbridge generate`: made-up mail, delivered into a Maildir at a rate."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, TextIO
+
+SUMMARY = "Made-up mail, delivered into a Maildir at a rate"
+GROUP = "test and operate"
+EXAMPLE = (
+    "mailbridge generate --maildir /tmp/Maildir --count 500 --rate 20"
+    " --faults duplicate,truncated --expect /tmp/expected.jsonl"
+)
+
+_ENDLESS: Final = 0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `generate`."""
+    parser.add_argument("--maildir", required=True, type=Path, metavar="DIR", help="deliver there")
+    parser.add_argument(
+        "--count",
+        type=int,
+        default=100,
+        metavar="N",
+        help="files delivered, faults included; 0: until stopped (default: 100)",
+    )
+    parser.add_argument(
+        "--rate",
+        type=float,
+        default=0.0,
+        metavar="R",
+        help="mails a second; 0: as fast as possible (default: 0)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, metavar="S", help="the same seed gives the same bytes"
+    )
+    parser.add_argument(
+        "--mix",
+        type=_mix,
+        default=None,
+        metavar="WORD=N,...",
+        help="how often what comes (default: uploads=5,bugs=4,noise=1; also: followups)",
+    )
+    parser.add_argument(
+        "--faults",
+        type=_faults,
+        default=(),
+        metavar="WORD,...",
+        help="what goes wrong: duplicate, truncated, latin1, forged, redelivered, or all",
+    )
+    parser.add_argument(
+        "--expect",
+        default=None,
+        metavar="FILE",
+        help='write the events that the mails must become, one {"tag", "data"} a line; -: print',
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Deliver the mails.  Ctrl-C ends it with what was delivered so far, and 0."""
+    import itertools
+    import json
+    import time
+
+    from mailbridge import traffic
+    from mailbridge.errors import UsageError
+
+    count, rate, maildir = arguments.count, arguments.rate, arguments.maildir
+    if count < 0 or rate < 0:
+        raise UsageError("--count and --rate cannot be negative")
+    if count == _ENDLESS and not rate:
+        raise UsageError("--count 0 without --rate would fill the disk; say how many a second")
+
+    posts = traffic.mails(arguments.seed, mix=arguments.mix or traffic.MIX, faults=arguments.faults)
+    delivered, known = 0, set[str]()
+    with _written(arguments.expect) as expectations, _progress(count) as advance:
+        began = time.monotonic()
+        with contextlib.suppress(KeyboardInterrupt):
+            for post in itertools.islice(posts, count or None):
+                if rate:
+                    # By the clock, not by the pause: late mails catch up, the rate holds.
+                    time.sleep(max(0.0, began + delivered / rate - time.monotonic()))
+                traffic.deliver(post.raw, maildir, delivered)
+                delivered += 1
+                for news in post.news:
+                    if expectations and news.key not in known:
+                        known.add(news.key)
+                        line = json.dumps({"tag": news.tag, "data": news.data}, ensure_ascii=False)
+                        print(line, file=expectations, flush=True)
+                advance()
+    told = f", {len(known)} events expected" if expectations else ""
+    print(f"delivered {delivered} mails into {maildir}{told}", file=sys.stderr)
+    return 0
+
+
+@contextlib.contextmanager
+def _written(path: str | None) -> Iterator[TextIO | None]:
+    """Give the file that the expectations go to, standard output for `-`, or None."""
+    if path is None or path == "-":
+        yield sys.stdout if path else None
+        return
+    from mailbridge.errors import StorageFailed
+
+    try:
+        file = Path(path).open("w", encoding="utf-8")  # noqa: SIM115 - `with file` is below
+    except OSError as error:
+        raise StorageFailed(f"{path}: cannot be written: {error.strerror}") from error
+    with file:
+        yield file
+
+
+@contextlib.contextmanager
+def _progress(count: int) -> Iterator[Callable[[], None]]:
+    """Give what to call after each mail; a bar on a terminal, else nothing."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("delivering", total=count or None)
+        yield lambda: bar.advance(task)
+
+
+def _mix(text: str) -> dict[str, int]:
+    from mailbridge.traffic import WORDS
+
+    mix: dict[str, int] = {}
+    for entry in text.split(","):
+        word, _, weight = entry.partition("=")
+        if word not in WORDS or not weight.isdecimal():
+            raise argparse.ArgumentTypeError(f"{entry!r}: WORD=N, with WORD of {', '.join(WORDS)}")
+        mix[word] = int(weight)
+    if not any(mix.values()):
+        raise argparse.ArgumentTypeError(f"{text!r}: nothing in the mix")
+    return mix
+
+
+def _faults(text: str) -> tuple[str, ...]:
+    from mailbridge.traffic import FAULTS
+
+    if text == "all":
+        return FAULTS
+    words = tuple(word for word in text.split(",") if word)
+    for word in words:
+        if word not in FAULTS:
+            raise argparse.ArgumentTypeError(f"{word!r}: one of {', '.join(FAULTS)}, or all")
+    return words

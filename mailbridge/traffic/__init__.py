@@ -1,0 +1,14 @@
+"""
+Made-up mail: believable uploads and bugs of an archive that is not there, the same for one seed.
+
+What each mail must become is known from the story that wrote it.  Nothing here reads a mail, and
+nothing here knows the recognisers: what both sides get wrong in the same way would go unseen.
+"""
+
+from __future__ import annotations
+
+from mailbridge.traffic.mda import deliver
+from mailbridge.traffic.stream import FAULTS, MIX, WORDS, mails
+from mailbridge.traffic.tale import News, Post
+
+__all__ = ["FAULTS", "MIX", "WORDS", "News", "Post", "deliver", "mails"]

@@ -1,0 +1,265 @@
+"""Mails as debbugs sends them: reports, comments, and what a closed bug causes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from mailbridge.traffic import words
+from mailbridge.traffic.dak import LISTS, Upload, closing
+from mailbridge.traffic.letter import (
+    Letter,
+    Part,
+    enclosed,
+    multipart,
+    text,
+    through_mailman,
+    through_smartlist,
+    word,
+)
+from mailbridge.traffic.tale import News, OpenBug, Package, Someone, Tale, World
+
+HOST: Final = f"bugs.{words.DOMAIN}"
+OWNER: Final = f'"Demo Bug Tracking System" <owner@{HOST}>'
+DIST: Final = "demo-bugs-dist"
+CLOSED: Final = "demo-bugs-closed"
+MAINTAINERS: Final = "demo-maintainers"
+
+
+def report(world: World, package: Package, *, latin: bool = False) -> Tale:
+    """
+    Return the mail about a new bug in *package*, which is open from now on.
+
+    *latin*: Latin-1 that says so in the body, and raw in the headers, which may not be.
+    """
+    rng = world.rng
+    reporter = world.latin() if latin else world.somebody()
+    number = world.new_bug()
+    binary = rng.choice(package.binaries)
+    trouble = rng.choice([t for t in words.TROUBLES if not latin or _latin(t)])
+    title = trouble if trouble.startswith("[") else f"{binary}: {trouble}"
+    severity = rng.choice(words.SEVERITIES)
+    tags = tuple(sorted(rng.sample(words.TAGS, rng.choice((0, 0, 1, 1, 2)))))
+    reportbug = world.chance(0.7)
+    stem = f"{world.when:%Y%m%d%H%M%S}.{rng.randrange(900, 32768)}.{world.token(8)}"
+    message_id = f"{stem}.reportbug@{words.DOMAIN}" if reportbug else f"{stem}@{words.DOMAIN}"
+    pseudo = f"Package: {binary}\nVersion: {package.version}\nSeverity: {severity}\n"
+    if tags:
+        pseudo += f"Tags: {' '.join(tags)}\n"
+    said = (
+        f"{pseudo}\nDear Maintainer,\n\n{rng.choice(words.REMARKS)}\nIt {title.split(': ')[-1]}.\n"
+    )
+    if reportbug:
+        said += "\n-- System Information:\nDemo Release: 1\nArchitecture: amd64 (x86_64)\n"
+    headers = (
+        ("From", _writer(reporter, raw=latin)),
+        ("To", f"Demo Bug Tracking System <submit@{HOST}>"),
+        ("Subject", title if latin else word(title)),
+        ("Message-ID", f"<{message_id}>"),
+        *((("X-Mailer", "reportbug 13.0.2"),) if reportbug else ()),
+        ("Date", world.earlier(4)),
+        ("MIME-Version", "1.0"),
+    )
+    body = _body(world, said, latin=latin, attached=not latin and world.chance(0.2))
+    written = Letter(headers=headers, part=body, charset="latin-1" if latin else "utf-8")
+    bug = OpenBug(
+        number=number,
+        title=title,
+        package=binary,
+        source=package.name,
+        tags=tags,
+        reporter=reporter,
+        message_id=message_id,
+        report=replace(
+            written, headers=(("Received", f"(at submit) by {HOST}; {world.date}"), *headers)
+        ),
+    )
+    package.bugs.append(bug)
+    bare = _passed_on(world, bug, written, f"report {number}", f"submit@{HOST}")
+    told = {
+        "tracker": "debbugs",
+        "bug": number,
+        "title": title,
+        "package": [binary],
+        "source": [package.name],
+        "tags": list(tags),
+        "severity": severity,
+        "version": package.version,
+        "reportbug": reportbug,
+        "actor_name": reporter.name,
+    }
+    return Tale(
+        what="debbugs report" + (" latin1" if latin else ""),
+        letter=_listed(world, bare, DIST),
+        bare=None if latin else bare,
+        news=(News("bug-reported", told, f"report {number}"),),
+    )
+
+
+def comment(world: World, bug: OpenBug) -> Tale:
+    """Return somebody's mail to *bug*: understood, and off unless switched on."""
+    writer = world.somebody()
+    written = Letter(
+        headers=(
+            ("From", _writer(writer)),
+            ("To", f"{bug.number}@{HOST}"),
+            ("Subject", word(f"Re: Bug#{bug.number}: {bug.title}")),
+            ("Message-ID", f"<{world.token(20)}@{words.DOMAIN}>"),
+            ("In-Reply-To", f"<{bug.message_id}>"),
+            ("Date", world.earlier(4)),
+            ("MIME-Version", "1.0"),
+        ),
+        part=text(f"{world.rng.choice(words.REMARKS)}\n"),
+    )
+    bare = _passed_on(world, bug, written, f"followup {bug.number}", f"{bug.number}@{HOST}")
+    return Tale(what="debbugs followup", letter=_listed(world, bare, DIST), bare=bare)
+
+
+def closed_by_upload(world: World, bug: OpenBug, upload: Upload) -> Tale:
+    """Return the mail that says that *upload* closed *bug*."""
+    letter = closing(world, upload, bug)
+    return _closed(
+        world,
+        bug,
+        letter,
+        upload.by,
+        {
+            "via": "upload",
+            "fixed_version": upload.source_version,
+            "fixed_source": upload.package.name,
+        },
+    )
+
+
+def closed_by_mail(world: World, bug: OpenBug, version: str | None) -> Tale:
+    """Return the mail that says that somebody wrote to *bug* that it is done, in *version*."""
+    closer = world.somebody()
+    said = f"Version: {version}\n\n" if version else ""
+    letter = Letter(
+        headers=(
+            ("Received", f"(at {bug.number}-done) by {HOST}; {world.date}"),
+            ("From", _writer(closer)),
+            ("To", f"{bug.number}-done@{HOST}"),
+            ("Subject", word(f"Re: {bug.title}")),
+            ("Message-ID", f"<{world.token(20)}@{words.DOMAIN}>"),
+            ("Date", world.earlier(5)),
+            ("MIME-Version", "1.0"),
+        ),
+        part=text(f"{said}{world.rng.choice(words.REMARKS)}\nClosing.\n"),
+    )
+    told = {"via": "mail"} | ({"fixed_version": version} if version else {})
+    return _closed(world, bug, letter, closer, told)
+
+
+def _closed(
+    world: World, bug: OpenBug, letter: Letter, closer: Someone, told: dict[str, str]
+) -> Tale:
+    name = "Message-Id" if told["via"] == "upload" else "Message-ID"
+    closing_id = letter.get(name).strip("<>")
+    # (What people read: a subject that came in encoded words is told decoded.)
+    subject = bug.title if told["via"] == "mail" else letter.get("Subject")
+    said = (
+        f"Your message dated {letter.get('Date')}\nwith message-id <{closing_id}>\n"
+        f"and subject line {subject}\nhas caused the Demo Bug report #{bug.number},\n"
+        f"regarding {bug.title}\nto be marked as done.\n\nThis means that you claim that the"
+        " problem has been dealt with.\nIf this is not the case it is now your responsibility to"
+        f" reopen the\nBug report if necessary.\n\n\n-- \n{bug.number}: https://{HOST}/{bug.number}\n"
+    )
+    boundary = f"----------=_{world.rng.randrange(10**9)}-{world.rng.randrange(9999)}-0"
+    kind = "mixed"
+    parts = (text(said), enclosed(bug.report), enclosed(letter))
+    part = multipart(kind, boundary, parts, "This is a multi-part message in MIME format...\n")
+    spool = f"{bug.number}.D{bug.number}.{world.rng.randrange(10**15)}"
+    bare = Letter(
+        trace=world.trace("bugs", f"{CLOSED}@{LISTS}"),
+        headers=(
+            ("MIME-Version", "1.0"),
+            ("X-Mailer", "MIME-tools 5.509 (Entity 5.509)"),
+            ("X-Loop", f"owner@{HOST}"),
+            ("From", OWNER),
+            ("To", _writer(closer)),
+            ("Subject", word(f"Bug#{bug.number}: marked as done ({bug.title})")),
+            ("Message-ID", f"<handler.{spool}.ackdone@{HOST}>"),
+            ("References", f"<{closing_id}>\n <{bug.message_id}>"),
+            ("X-Debian-PR-Message", f"closed {bug.number}"),
+            *_pr(bug),
+            ("Reply-To", f"{bug.number}@{HOST}"),
+            ("Date", world.date),
+        ),
+        part=part,
+    )
+    news = {
+        "tracker": "debbugs",
+        "bug": bug.number,
+        "title": bug.title,
+        "package": [bug.package],
+        "source": [bug.source],
+        "tags": list(bug.tags),
+        "closing_message_id": closing_id,
+    }
+    return Tale(
+        what=f"debbugs closed by {told['via']}",
+        letter=_listed(world, bare, CLOSED),
+        bare=bare,
+        news=(News("bug-closed", news | told, f"closed {bug.number} {closing_id}"),),
+    )
+
+
+def _passed_on(world: World, bug: OpenBug, written: Letter, message: str, to: str) -> Letter:
+    """Return *written*, a user's mail, as debbugs sends it on: its headers on top of theirs."""
+    spool = f"{bug.number}.{world.rng.randrange(10**15)}"
+    writer = written.get("From")
+    own = (
+        ("X-Loop", f"owner@{HOST}"),
+        ("Subject", f"Bug#{bug.number}: {written.get('Subject').removeprefix('Re: ')}"),
+        ("Reply-To", f"{writer}, {bug.number}@{HOST}"),
+        ("Resent-From", writer),
+        ("Resent-To", f"{DIST}@{LISTS}"),
+        ("Resent-Date", world.date),
+        ("Resent-Message-ID", f"<handler.{bug.number}.B{spool}@{HOST}>"),
+        ("X-Debian-PR-Message", message),
+        *_pr(bug),
+        (
+            "Received",
+            f"via spool by {to} id=B{spool}\n          (code B ref {bug.number}); {world.date}",
+        ),
+    )
+    theirs = tuple(pair for pair in written.headers if pair[0] != "Subject")
+    trace = world.trace("bugs", f"{DIST}@{LISTS}")
+    return replace(written, headers=(*own, *theirs), trace=trace)
+
+
+def _listed(world: World, letter: Letter, name: str) -> Letter:
+    if world.chance(0.8) or letter.charset == "latin-1":
+        return through_smartlist(letter, name, LISTS, world.list_number())
+    return through_mailman(letter, MAINTAINERS, LISTS)
+
+
+def _pr(bug: OpenBug) -> tuple[tuple[str, str], ...]:
+    return (
+        ("X-Debian-PR-Package", bug.package),
+        ("X-Debian-PR-Keywords", " ".join(bug.tags)),
+        ("X-Debian-PR-Source", bug.source),
+    )
+
+
+def _body(world: World, said: str, *, latin: bool, attached: bool) -> Part:
+    if latin:
+        return text(said, "8bit", "iso-8859-1")
+    if attached:
+        log = text("line 1\nline 2: something went wrong\n", "base64", "us-ascii")
+        preamble = "This is a multi-part MIME message sent by reportbug.\n\n"
+        return multipart("mixed", world.boundary(), (text(said), log), preamble)
+    return text(said, "8bit" if world.chance(0.5) else "quoted-printable")
+
+
+def _writer(who: Someone, *, raw: bool = False) -> str:
+    name = f'"{who.name}"' if "," in who.name or "." in who.name else who.name
+    return f"{name if raw else word(name)} <{who.address}>"
+
+
+def _latin(said: str) -> bool:
+    try:
+        return bool(said.encode("latin-1"))
+    except UnicodeEncodeError:
+        return False
