@@ -1,0 +1,198 @@
+"""
+The client side of the read protocol (wire.md, Read): one question, one answer, nothing waited for
+without end.
+
+What a relay says is a stranger's word: frames are bounded, answers carry the number of their
+question, and nothing here believes an event.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import socket as unix
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Protocol, Self
+
+import zmq
+
+from mailbridge.errors import BadInput, MalformedEvent, RelayGone, TryAgain
+from mailbridge.event import canonical, parse_json
+from mailbridge.wire.sockets import Socket, asker, check_endpoint, make_context
+
+GRACE: Final = 5.0
+"""Seconds beyond its `wait` after which a question counts as lost (wire.md)."""
+
+MAX_ANSWER: Final = 6 * 1024 * 1024
+"""Bytes of a whole answer; a relay of ours stops at 4 MiB of events."""
+MAX_FRAMES: Final = 2_001
+
+_FIRST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 5.0
+"""Seconds between two connections to a relay that takes them and hangs up."""
+
+
+class Silence(TryAgain):
+    """Raised when no answer came in time, or the connection broke: asking again may help."""
+
+
+class Refused(RelayGone):
+    """Raised when a relay answers that it will not serve this question; `code` says why."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason or code)
+        self.code: Final = code
+
+
+class Stopped(Exception):
+    """Raised when `stop` was called while an answer was waited for."""
+
+
+class Answer(NamedTuple):
+    """What came back: a JSON header, and events as their stored bytes."""
+
+    header: Mapping[str, Any]
+    frames: list[bytes]
+
+
+class Asks(Protocol):
+    """Something that answers the questions of the read protocol: a relay, or a journal's file."""
+
+    def ask(
+        self, op: str, fields: Mapping[str, object], *, wait: float = 0.0, grace: float = GRACE
+    ) -> Answer:
+        """Return the answer to *op* with *fields*, which may come only after *wait* seconds."""
+
+    def stop(self) -> None:
+        """Make a waiting `ask` raise `Stopped`, and every later one.  Any thread may call it."""
+
+    def close(self) -> None:
+        """Give everything back."""
+
+
+class Asker:
+    """Asks the relay whose read socket is *endpoint*.  Raises `ConfigError` for no endpoint."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._endpoint: Final = check_endpoint(endpoint, "URL")
+        self._context: Final = make_context()
+        self._socket: Socket | None = None
+        self._monitor: Socket | None = None
+        self._stopped = False
+        self._wake, self._waker = unix.socketpair()
+        self._failures = 0
+        # (Random: a relay that is asked by many cannot mix us up with who was here before.)
+        self._name: Final = secrets.token_hex(4)
+        self._numbers: Final = itertools.count(1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def ask(
+        self, op: str, fields: Mapping[str, object], *, wait: float = 0.0, grace: float = GRACE
+    ) -> Answer:
+        """
+        Return the answer to *op* with *fields*, which may come only after *wait* seconds.
+
+        Raises `Silence` *grace* seconds later, `Refused`, `Stopped`, or `BadInput` for an answer
+        that is none.  After a `Silence` the next question goes out on a fresh connection.
+        """
+        if self._stopped:
+            raise Stopped
+        socket = self._connected()
+        number = f"{self._name}-{next(self._numbers)}"
+        question = canonical({"id": number, "op": op, "wait": wait, **fields})
+        try:
+            socket.send(question, zmq.NOBLOCK)
+            answer = self._answer(socket, number, time.monotonic() + wait + grace)
+        except zmq.Again as error:
+            self._hang_up()
+            raise Silence(f"{self._endpoint} takes no question") from error
+        except (Silence, BadInput):
+            self._failures += 1
+            self._hang_up()
+            raise
+        self._failures = 0
+        code = answer.header.get("error")
+        if code is not None:
+            reason = answer.header.get("reason")
+            told = str(reason)[:500] if reason else ""
+            raise Refused(str(code)[:50], f"{self._endpoint} refuses: {told or code}")
+        return answer
+
+    def stop(self) -> None:
+        """Make a waiting `ask` raise `Stopped`, and every later one.  Any thread may call it."""
+        self._stopped = True
+        self._waker.send(b"!")
+
+    def close(self) -> None:
+        """Give sockets and context back.  Nothing is waited for."""
+        self._hang_up()
+        self._context.term()
+        self._wake.close()
+        self._waker.close()
+
+    def _connected(self) -> Socket:
+        if self._socket is None:
+            if self._failures > 1:
+                pause = _FIRST_PAUSE * 2 ** min(self._failures - 2, 10)
+                self._pause(min(pause, _LONGEST_PAUSE))
+            self._socket = asker(self._context, self._endpoint, "URL")
+            # A relay that went away has forgotten the question: it is to be asked again at once,
+            # not when the time for its answer is over.
+            self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        return self._socket
+
+    def _hang_up(self) -> None:
+        if self._socket is not None:
+            self._socket.disable_monitor()
+            self._socket.close()
+        self._socket = self._monitor = None
+
+    def _pause(self, seconds: float) -> None:
+        poller = zmq.Poller()
+        poller.register(self._wake.fileno(), zmq.POLLIN)
+        if poller.poll(int(seconds * 1000)):
+            raise Stopped
+
+    def _answer(self, socket: Socket, number: str, deadline: float) -> Answer:
+        poller = zmq.Poller()
+        poller.register(socket, zmq.POLLIN)
+        poller.register(self._wake.fileno(), zmq.POLLIN)
+        if self._monitor is not None:
+            poller.register(self._monitor, zmq.POLLIN)
+        while (left := deadline - time.monotonic()) > 0:
+            ready = dict(poller.poll(int(left * 1000) + 1))
+            if self._wake.fileno() in ready:
+                raise Stopped
+            if socket in ready:
+                answer = self._receive(socket)
+                # (Another number: the late answer to a question that was given up.)
+                if answer.header.get("id") == number:
+                    return answer
+            elif self._monitor in ready:
+                raise Silence(f"{self._endpoint} hung up")
+        raise Silence(f"{self._endpoint} does not answer")
+
+    def _receive(self, socket: Socket) -> Answer:
+        frames = [socket.recv(zmq.NOBLOCK)]
+        total = len(frames[0])
+        while socket.getsockopt(zmq.RCVMORE):
+            frames.append(socket.recv(zmq.NOBLOCK))
+            total += len(frames[-1])
+            if total > MAX_ANSWER or len(frames) > MAX_FRAMES:
+                raise BadInput(f"{self._endpoint}: an answer without bounds; is that a relay?")
+        try:
+            return Answer(parse_json(frames[0]), frames[1:])
+        except MalformedEvent as error:
+            raise BadInput(f"{self._endpoint}: an answer without a header: {error}") from error
