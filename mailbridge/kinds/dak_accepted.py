@@ -1,0 +1,134 @@
+"""
+dak accepted an upload, or holds it in a policy queue: the announcement and the private ACCEPTED.
+
+Both quote the .changes, so that both give one event.  Before 2012 ACCEPTED had a list of files in
+its place; what that list leaves out, the event leaves out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+from mailbridge import dak
+from mailbridge.changes import (
+    Changes,
+    facts,
+    identity,
+    read_changes,
+    source_url,
+    upload_stem,
+)
+from mailbridge.errors import MalformedMail
+from mailbridge.family import Family, NoEvent
+from mailbridge.kinds import Site
+from mailbridge.mail import Mail
+from mailbridge.payloads import Clip, Event, PackageUploadAccepted, PackageUploadHeld
+
+FAMILY = Family.DAK
+PAYLOADS = (PackageUploadAccepted, PackageUploadHeld)
+ATTESTED = "real mails"
+
+# "(new) " before the name came with files that needed an override.
+_LISTED: Final = re.compile(r"(?:\(new\) )?([A-Za-z0-9][A-Za-z0-9.+:~_-]*\.[a-z0-9.]+)(?: .*)?")
+
+
+def recognise(mail: Mail, site: Site, archive: str) -> Sequence[Event] | NoEvent | None:
+    """Return the upload's event; nothing for what is under embargo."""
+    notice = dak.notice(mail)
+    if notice is None or notice.what != "accept":
+        return None
+    where = dak.suites(mail, notice)
+    subject = dak.parse_suites(notice.told.get("suites") or "")
+    if subject.is_embargoed or (where and where.is_embargoed):
+        return NoEvent(*dak.EMBARGOED)
+    clip = Clip()
+    changes = read_changes(mail.text)
+    if changes is None:
+        return [_listed(mail, notice, site, archive, where or dak.Suites(), clip)]
+    guessed = where is None
+    if where is None:
+        where = dak.Suites(tuple(changes.distributions[:1]))
+    names = [file.name for file in changes.files]
+    stem = dak.upload_name(mail, notice) or upload_stem(names) or _derived(changes)
+    told = {
+        "repo": site.repo or archive.lower(),
+        "upload_name": clip.word(stem),
+        "suite_guessed": guessed,
+        **facts(changes, clip, pool_url=site.pool_url, archive=archive),
+    }
+    known = {**identity(changes, suites=_suites(where), policy_suites=where.queues)}
+    author = changes.uploader
+    return [_event(told, known, where, clip, clip.line(author) if author else None)]
+
+
+def _event(
+    told: dict[str, Any], known: dict[str, Any], where: dak.Suites, clip: Clip, author: str | None
+) -> Event:
+    shown = clip.words(_suites(where))
+    told |= {
+        "is_new": False,
+        "suites": shown,
+        "suite": shown[0] if shown else None,
+        "policy_suites": clip.words(where.queues),
+    }
+    is_held = bool(where.waiting) and not where.suites
+    if is_held:
+        # Nothing is in the pool yet.
+        told |= {"policy_queue": clip.word(where.queues[0]), "dsc_url": None}
+    kind = PackageUploadHeld if is_held else PackageUploadAccepted
+    return Event(payload=kind(**told, truncated=clip.truncated), identity=known, author=author)
+
+
+def _suites(where: dak.Suites) -> tuple[str, ...]:
+    """The suites it is in, or, where it is in none, those it waits for."""
+    return where.suites or tuple(dict.fromkeys(suite for suite, _ in where.waiting))
+
+
+def _derived(changes: Changes) -> str:
+    """The name that dpkg-buildpackage gives a .changes of these architectures."""
+    built = [arch for arch in changes.architectures if arch not in ("source", "all")]
+    if len(built) > 1:
+        arch = "multi"
+    elif built:
+        arch = built[0]
+    else:
+        arch = "all" if "all" in changes.architectures else "source"
+    return f"{changes.source}_{changes.version.rpartition(':')[2]}_{arch}"
+
+
+def _listed(  # noqa: PLR0913, PLR0917 - what the mail tells, of one event
+    mail: Mail, notice: dak.Notice, site: Site, archive: str, where: dak.Suites, clip: Clip
+) -> Event:
+    stem = dak.upload_name(mail, notice)
+    _, accepted, after = f"\n{mail.text}".partition("\nAccepted:\n")
+    names = [found[1] for line in after.split("\n") if (found := _LISTED.fullmatch(line.rstrip()))]
+    if stem is None or stem.count("_") != 2 or not accepted or not names:  # noqa: PLR2004
+        raise MalformedMail("an accepted upload without its .changes")
+    source, version, arch = stem.split("_")
+    source = dak.source_name(mail) or source
+    architectures = ["source"] if any(name.endswith(".dsc") for name in names) else []
+    architectures += [] if arch in ("source", "multi") else [arch]
+    told = {
+        "repo": site.repo or archive.lower(),
+        "upload_name": clip.word(stem),
+        "source_name": clip.word(source),
+        "architectures": architectures,
+        "files": clip.words(names),
+        "dsc": next((clip.word(name) for name in names if name.endswith(".dsc")), None),
+        "changes": "",
+        "closes": [],
+        "is_source_upload": "source" in architectures,
+        "is_binnmu": False,
+        "url": source_url(source, archive),
+    }
+    known = {
+        "source": source,
+        "version": version,
+        "architectures": sorted(architectures),
+        "suites": sorted(_suites(where)),
+        "policy_suites": sorted(where.queues) or None,
+        "files": sorted([name, 0, ""] for name in names),
+    }
+    return _event(told, known, where, clip, None)
