@@ -21,10 +21,11 @@ FAMILY = Family.LANIAKEA
 PAYLOADS = (PackageUploadAccepted,)
 ATTESTED = "rendered from the sender's templates"
 
+# Until 2023-06 the suite was empty.
 _ANNOUNCED: Final = re.compile(
-    r"Accepted(?: (?P<source>\S+) (?P<version>\S+))?(?: into(?: (\S+))?)?"
+    r"Accepted (?P<source>\S+) (?P<version>\S+)(?: into(?: (?P<suite>\S+))?)?"
 )
-_PRIVATE: Final = re.compile(r"(?P<upload>\S+) ACCEPTED(?: into(?: (\S+))?)?")
+_PRIVATE: Final = re.compile(r"(?P<upload>\S+) ACCEPTED(?: into(?: (?P<suite>\S+))?)?")
 _HEADLINE: Final = re.compile(r"Accepted (?P<source>\S*) (?P<version>\S*):")
 _THANKS: Final = re.compile(r"Thanks to (.+) for the contribution\.")
 _FILE: Final = re.compile(r" +(\S+)|(\S+\.\S+)")
