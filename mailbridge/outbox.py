@@ -414,6 +414,10 @@ class Outbox:
         """Forget a delivery whose file we removed; inside a transaction."""
         self._run("DELETE FROM file WHERE place = ? AND base = ? AND inode = ?", *key)
 
+    def forget_files(self, place: int, *, before: int) -> None:
+        """Forget the deliveries that were done *before* (Unix time); inside a transaction."""
+        self._run("DELETE FROM file WHERE place = ? AND done < ?", place, before)
+
     # -- within ------------------------------------------------------------------------------------
 
     def _newest(self) -> tuple[int, str | None]:

@@ -20,7 +20,8 @@ from mailbridge.bridge.quarantine import Note, Quarantine
 from mailbridge.config import Source
 from mailbridge.errors import MailbridgeError, MalformedMail
 from mailbridge.event import FORMAT
-from mailbridge.mail import MAX_MAIL, read_mail
+from mailbridge.mail import MAX_MAIL, has_marker, read_mail
+from mailbridge.maildir import NotAMail
 from mailbridge.outbox import FileKey, Outbox, Verdict
 
 log = logging.getLogger("mailbridge.deliver")
@@ -109,6 +110,34 @@ class Gateway:
             if len(done) < len(batch):
                 break
         return outcomes
+
+    @property
+    def max_mail(self) -> int:
+        """The largest mail that is looked at, in bytes."""
+        return self._settings.max_mail
+
+    def refuse(self, mail: Delivery, why: NotAMail) -> Verdict:
+        """
+        Record that a file is no mail, or too large a one; and return its verdict.
+
+        Of what is too large `mail.raw` is the beginning: kept, if it should have been understood.
+        """
+        code = "no-file" if why.size is None else "too-large"
+        route = _route(mail.sources)
+        verdict = Verdict("ignored", code, why.reason)
+        sha256 = hashlib.sha256(mail.raw).digest()
+        if why.size is not None and has_marker(mail.raw):
+            verdict = Verdict("quarantined", code, why.reason)
+            self._keep(mail, sha256, route, verdict, None)
+        now = self._clock()
+        with self._outbox.transaction():
+            if verdict.verdict == "quarantined":
+                self._outbox.decide(sha256, route, verdict, now=now)
+            self._outbox.tally(route, verdict)
+            if mail.file:
+                self._outbox.file_done(mail.file, verdict, now=now)
+        log.warning("%s code=%s source=%s %s", verdict.verdict, code, route, why)
+        return verdict
 
     def _batches(self, mails: Sequence[Delivery]) -> list[list[tuple[Delivery, bytes]]]:
         batches: list[list[tuple[Delivery, bytes]]] = []

@@ -1,0 +1,189 @@
+"""
+The service loop: looks into the Maildirs, delivers, sends; one thread, which never waits for two
+things at once and never looks at the clock without need.
+
+The watch's threads only write to an event counter, which is polled beside the targets' sockets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, Protocol
+
+import zmq
+
+from mailbridge.bridge.places import Place
+from mailbridge.bridge.target import Target
+from mailbridge.maildir import Watch
+from mailbridge.outbox import DiskFull
+from mailbridge.service import notify
+
+log = logging.getLogger("mailbridge.loop")
+
+PATIENCE: Final = 1.0
+"""Seconds after which the loop turns anyway: another process may have put events in the outbox."""
+
+FULL: Final = 15.0
+"""Seconds until a disk that was full is tried again."""
+
+ROOM: Final = 100 * 1024 * 1024
+"""Bytes that must be free on the state's disk (or a twentieth of it) before mail is taken in."""
+
+
+class Stop(Protocol):
+    """What tells the loop to end: readable then."""
+
+    def fileno(self) -> int:
+        """Return what to poll."""
+
+
+class Loop:
+    """Everything that runs while the bridge does."""
+
+    def __init__(
+        self,
+        state: Path,
+        places: Sequence[Place],
+        targets: Sequence[Target],
+        *,
+        started: float,
+        watchdog: float | None = None,
+    ) -> None:
+        """*started* is when this process began (Unix time); *watchdog* what systemd waits for."""
+        self._state: Final = state
+        self._places: Final = places
+        self._targets: Final = targets
+        self._started: Final = started
+        self._alive_every: Final = watchdog / 2 if watchdog else math.inf
+        self._alive_at = -math.inf
+        self._wake: Final = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._watch: Final = Watch(
+            [place.path for place in places],
+            self._woken,
+            subfolders=[place.path for place in places if place.subfolders],
+        )
+        self._look_at = -math.inf
+        self._full_until = -math.inf
+        self._status = ""
+        self._stopping: Callable[[], bool] = lambda: False
+
+    def start(self) -> None:
+        """Watch, then look: every mail from now on, and each that is there, is known to us."""
+        self._watch.start()
+        self._look(time.monotonic())
+
+    def run(self, stop: Stop) -> None:
+        """Work until *stop* is readable.  The mail in hand is finished before this returns."""
+        poller = zmq.Poller()
+        poller.register(stop.fileno(), zmq.POLLIN)
+        poller.register(self._wake, zmq.POLLIN)
+        for target in self._targets:
+            for socket in target.sockets:
+                poller.register(socket, zmq.POLLIN)
+        stopping = zmq.Poller()
+        stopping.register(stop.fileno(), zmq.POLLIN)
+        self._stopping = lambda: bool(stopping.poll(0))
+        while not self._stopping():
+            due = self._turn(time.monotonic())
+            wait = min(max(due - time.monotonic(), 0), PATIENCE)
+            # (Rounded up: a millisecond too early would be a round for nothing.)
+            ready = dict(poller.poll(math.ceil(wait * 1000)))
+            if self._wake in ready:
+                with contextlib.suppress(BlockingIOError):
+                    os.eventfd_read(self._wake)
+                self._look_at = -math.inf
+
+    def close(self) -> None:
+        """Watch no longer."""
+        self._watch.stop()
+        os.close(self._wake)
+
+    # -- one turn ----------------------------------------------------------------------------------
+
+    def _turn(self, now: float) -> float:
+        """Do what is to be done, and return when there will be more."""
+        due = [self._take_in(now)]
+        for target in self._targets:
+            try:
+                due.append(target.turn(time.monotonic()))
+            except DiskFull as error:
+                self._wait_for_room(str(error))
+        self._tell(now)
+        return min([*due, self._alive_at + self._alive_every])
+
+    def _take_in(self, now: float) -> float:
+        if now < self._full_until:
+            return self._full_until
+        try:
+            self._look(now)
+            self._need_room()
+            for place in self._places:
+                place.work(stopping=self._stopping)
+        except DiskFull as error:
+            self._wait_for_room(str(error))
+            return self._full_until
+        if self._full_until > -math.inf:
+            log.info("%s: there is room again", self._state)
+            self._full_until = -math.inf
+        return min([self._look_at, *(place.due() for place in self._places)])
+
+    def _look(self, now: float) -> None:
+        if not self._watch.healthy():
+            log.info("watching anew (%s)", self._watch.reason or "a folder or thread was gone")
+            self._watch.rearm()
+            for place in self._places:
+                place.doubt()
+            self._look_at = -math.inf
+        everywhere = now >= self._look_at
+        if everywhere:
+            self._look_at = now + self._watch.interval
+        for place in self._places:
+            if everywhere or now >= place.due():
+                place.look(started=self._started)
+
+    def _need_room(self) -> None:
+        if not any(place.backlog for place in self._places):
+            return
+        disk = shutil.disk_usage(self._state)
+        if disk.free < min(ROOM, disk.total // 20):
+            raise DiskFull(f"{self._state}: {disk.free >> 20} MB free on its disk")
+
+    def _wait_for_room(self, why: str) -> None:
+        if self._full_until == -math.inf:
+            log.error("%s; no mail is taken in until there is room, none is lost", why)
+        self._full_until = time.monotonic() + FULL
+
+    # -- telling -----------------------------------------------------------------------------------
+
+    def _tell(self, now: float) -> None:
+        status = self.status()
+        if now >= self._alive_at + self._alive_every:
+            self._alive_at = now
+            notify("WATCHDOG=1")
+        if status != self._status:
+            self._status = status
+            notify(f"STATUS={status}")
+
+    def status(self) -> str:
+        """Return how everything stands, in a line."""
+        waiting = sum(place.backlog for place in self._places)
+        parts = [f"{waiting} mails wait" if waiting else "no mail waits"]
+        if time.monotonic() < self._full_until:
+            parts.append("the disk is full")
+        parts += [f"{place.path}: {place.trouble}" for place in self._places if place.trouble]
+        parts += [target.status() for target in self._targets]
+        if self._watch.mode == "poll":
+            parts.append(self._watch.reason)
+        return "; ".join(parts)
+
+    def _woken(self) -> None:
+        # Called by threads that end for good if this raises.
+        with contextlib.suppress(BlockingIOError, OSError):
+            os.eventfd_write(self._wake, 1)

@@ -1,0 +1,292 @@
+"""The Maildirs a bridge takes mail from: what is new in each, and what becomes of it afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import logging
+import math
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from mailbridge import config, failpoint, maildir
+from mailbridge.bridge.deliver import BATCH, BATCH_BYTES, Delivery, Gateway
+from mailbridge.config import Source
+from mailbridge.errors import MailbridgeError, NeedsOperator
+from mailbridge.maildir import Found, NotAMail, Unready, Vanished
+from mailbridge.outbox import DiskFull, FileKey, Outbox, Verdict
+
+log = logging.getLogger("mailbridge.places")
+
+BACKLOG: Final = 5_000
+"""How many new files of a Maildir are remembered at once; a later scan finds the others."""
+
+AGAIN: Final = 1.0
+"""Seconds until a file that could not be read yet is tried again."""
+
+SWEEP: Final = 3600.0
+"""Seconds between two looks for mails that have reached the age at which they are deleted."""
+
+WEEK: Final = 7 * 86400
+"""Seconds that files of the spool, deleted long ago, are remembered."""
+
+_KEPT: Final = ("quarantined", "existing")
+"""Verdicts that leave a file where it is: somebody may still want to see it as it came."""
+
+
+class Place:
+    """One Maildir, its sources, and the files in it that have no verdict yet."""
+
+    def __init__(
+        self,
+        path: Path,
+        sources: tuple[Source, ...],
+        outbox: Outbox,
+        gateway: Gateway,
+        *,
+        spool: bool = False,
+    ) -> None:
+        self.path: Final = path
+        self.sources: Final = sources
+        self.spool: Final = spool
+        self.subfolders: Final = any(source.subfolders for source in sources)
+        self.skipped = 0
+        """How many mails were taken as read because this Maildir is seen for the first time."""
+        self.trouble = ""
+        """Why it cannot be looked into, for a person; empty if it can."""
+        self._outbox: Final = outbox
+        self._gateway: Final = gateway
+        self._after, self._age = ("delete", 0) if spool else config.after(sources[0].after)
+        self._skip: Final = not spool and sources[0].existing == "skip"
+        self._rate: Final = config.rate(sources[0].rate) if sources[0].rate else math.inf
+        self._credit = min(self._rate, BATCH)
+        self._credit_at = time.monotonic()
+        self._folders: Final = maildir.Folders(path, subfolders=self.subfolders)
+        self._name: Final = os.fsencode(path)
+        self._id = outbox.place(self._name)
+        self._backlog: deque[Found] = deque()
+        self._more = False
+        self._again_at = math.inf
+        self._swept_at = -math.inf
+        self._told: set[str] = set()
+
+    @property
+    def backlog(self) -> int:
+        """How many files are known to wait."""
+        return len(self._backlog)
+
+    def due(self) -> float:
+        """Return when (monotonic) there is something to do that no watch will tell."""
+        if self._backlog:
+            return self._credit_at + max(0.0, 1 - self._credit) / self._rate
+        return -math.inf if self._more else self._again_at
+
+    def doubt(self) -> None:
+        """Have everything looked through at the next `look`."""
+        self._folders.doubt()
+
+    def look(self, *, started: float) -> None:
+        """
+        Find what is new, in order of delivery; or nothing as long as known files wait.
+
+        At first sight everything there is taken as read, if the source says so, but for what came
+        after *started* (Unix time).  What cannot be looked into is logged once, and tried again.
+        """
+        if self._backlog:
+            return
+        if self._more or time.monotonic() >= self._again_at:
+            self._folders.doubt()
+        self._more, self._again_at = False, math.inf
+        try:
+            if self._id is None:
+                self._first_sight(started)
+            if self._after == "delete" and time.monotonic() >= self._swept_at + SWEEP:
+                self._sweep()
+            new = heapq.nsmallest(BACKLOG, self._new())
+        except (DiskFull, NeedsOperator):
+            self._folders.doubt()
+            raise
+        except MailbridgeError as error:
+            self._folders.doubt()
+            if not self.trouble:
+                log.error("%s: mail there waits: %s", self.path, error)  # noqa: TRY400 - one line
+            self.trouble = str(error)
+            return
+        if self.trouble:
+            log.info("%s: can be looked into again", self.path)
+        self.trouble = ""
+        self._more = len(new) == BACKLOG
+        self._backlog.extend(new)
+
+    def work(self, *, stopping: Callable[[], bool]) -> int:
+        """Bring the next batch of waiting files to their verdicts; return how many there were."""
+        taken = self._take(self._allowed())
+        if not taken:
+            return 0
+        try:
+            outcomes = self._gateway.deliver([mail for _, mail in taken], stopping=stopping)
+        except MailbridgeError:
+            self._backlog.extendleft(found for found, _ in reversed(taken))
+            raise
+        for (found, _), outcome in zip(taken, outcomes, strict=False):
+            self._finish(found, outcome.verdict.verdict)
+        self._backlog.extendleft(found for found, _ in reversed(taken[len(outcomes) :]))
+        return len(outcomes)
+
+    # -- looking -----------------------------------------------------------------------------------
+
+    def _first_sight(self, started: float) -> None:
+        if not any(folder.is_dir() for folder in maildir.folders(self.path)):
+            raise NotThere(f"{self.path}: no Maildir: it has neither new/ nor cur/")
+        now = datetime.now(UTC)
+        skipped = 0
+        existing = Verdict("existing")
+        try:
+            with self._outbox.transaction():
+                self._id = self._outbox.add_place(self._name, now=now)
+                for found in self._listed() if self._skip else ():
+                    if not _changed_since(found, started):
+                        self._outbox.file_done(self._key(found), existing, now=now)
+                        skipped += 1
+                if skipped:
+                    self._outbox.tally(self._route, existing, skipped)
+        except BaseException:
+            self._id = None
+            raise
+        self.skipped = skipped
+
+    def _new(self) -> Iterator[Found]:
+        for folder in self._folders.changed():
+            for found in maildir.scan_folder(folder):
+                known = self._outbox.file(self._key(found))
+                if known is None:
+                    yield found
+                elif self.spool or folder.name == "new":
+                    # We died between the commit and this.
+                    self._finish(found, known[0])
+
+    def _listed(self) -> Iterator[Found]:
+        return maildir.scan_maildir(self.path, subfolders=self.subfolders)
+
+    def _sweep(self) -> None:
+        """Delete what has reached its age, and forget files of the spool that are long gone."""
+        self._swept_at = time.monotonic()
+        limit = int(time.time()) - self._age
+        if self.spool:
+            with self._outbox.transaction():
+                self._outbox.forget_files(self._id or 0, before=limit - WEEK)
+            return
+        old = []
+        for found in self._listed():
+            known = self._outbox.file(self._key(found))
+            if known and known[0] not in _KEPT and known[1] <= limit:
+                maildir.finish(found, "delete")
+                old.append(self._key(found))
+        with self._outbox.transaction():
+            for key in old:
+                self._outbox.forget_file(key)
+
+    # -- one batch ---------------------------------------------------------------------------------
+
+    def _allowed(self) -> int:
+        """Return how many mails the source's rate lets through now."""
+        if self._rate == math.inf:
+            return BATCH
+        now = time.monotonic()
+        self._credit = min(
+            self._credit + (now - self._credit_at) * self._rate, max(1.0, min(self._rate, BATCH))
+        )
+        self._credit_at = now
+        return int(self._credit)
+
+    def _take(self, limit: int) -> list[tuple[Found, Delivery]]:
+        taken: list[tuple[Found, Delivery]] = []
+        size = 0
+        while self._backlog and len(taken) < limit and size < BATCH_BYTES:
+            found = self._backlog.popleft()
+            try:
+                raw = maildir.read(found.path, limit=self._gateway.max_mail)
+            except Vanished:
+                # A reader moved it to cur/, most likely: there it is found again.
+                self._again_at = time.monotonic() + AGAIN
+            except Unready as error:
+                self._again_at = time.monotonic() + AGAIN
+                if found.base not in self._told:
+                    self._told.add(found.base)
+                    log.warning("%s", error)
+            except NotAMail as error:
+                verdict = self._gateway.refuse(self._odd(found), error)
+                self._finish(found, verdict.verdict)
+            else:
+                self._told.discard(found.base)
+                size += len(raw)
+                self._credit -= 1
+                taken.append((found, self._delivery(found, raw)))
+        return taken
+
+    def _odd(self, found: Found) -> Delivery:
+        # 200 MB are not read to find out whether they would have been of interest.
+        return self._delivery(found, _beginning(found.path))
+
+    def _delivery(self, found: Found, raw: bytes) -> Delivery:
+        received = time.time()
+        with contextlib.suppress(OSError):
+            received = found.path.lstat().st_mtime
+        return Delivery(
+            raw,
+            self.sources,
+            datetime.fromtimestamp(received, UTC),
+            file=self._key(found),
+            where=os.fsencode(found.path).decode("utf-8", "backslashreplace"),
+        )
+
+    def _finish(self, found: Found, verdict: str) -> None:
+        """Do with a file what the operator asked for, now that its verdict is on the disk."""
+        failpoint.reached("finishing")
+        try:
+            if self.spool:
+                maildir.finish(found, "delete")
+            elif self._after == "seen" and verdict not in _KEPT:
+                maildir.finish(found, "seen")
+        except MailbridgeError as error:
+            # What it says is safe; only the file stays where it is.
+            if found.base not in self._told:
+                self._told.add(found.base)
+                log.warning("%s", error)
+
+    def _key(self, found: Found) -> FileKey:
+        return FileKey(self._id or 0, os.fsencode(found.base), found.inode)
+
+    @property
+    def _route(self) -> str:
+        return ",".join(source.name for source in self.sources)
+
+
+class NotThere(MailbridgeError):
+    """Raised when a Maildir does not exist (yet)."""
+
+    exit_status = 78
+
+
+def _changed_since(found: Found, started: float) -> bool:
+    try:
+        return found.path.lstat().st_ctime >= started
+    except OSError:
+        return False
+
+
+def _beginning(path: Path, size: int = 256 * 1024) -> bytes:
+    """Return the first *size* bytes of a regular file, nothing of anything else."""
+    try:
+        if not path.is_file() or path.is_symlink():
+            return b""
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    with os.fdopen(fd, "rb") as stream:
+        return stream.read(size)

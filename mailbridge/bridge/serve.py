@@ -1,0 +1,208 @@
+"""Putting a bridge together from its configuration, and running it until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+
+from mailbridge import config as configuration
+from mailbridge import maildir
+from mailbridge.bridge import compose
+from mailbridge.bridge.deliver import Gateway, Settings
+from mailbridge.bridge.loop import Loop, Stop
+from mailbridge.bridge.places import Place
+from mailbridge.bridge.state import State, make, opened
+from mailbridge.bridge.target import Target
+from mailbridge.config import Config, Source
+from mailbridge.errors import ConfigError, StorageFailed
+from mailbridge.outbox import SenderLock
+from mailbridge.service import notify
+
+log = logging.getLogger("mailbridge.bridge")
+
+SPOOL_NAME: Final = "spool"
+"""Name of the source of mail that came by the pipe and that no configured source names."""
+
+
+class Watched(NamedTuple):
+    """A Maildir to watch, and the sources that are asked about its mail."""
+
+    path: Path
+    sources: tuple[Source, ...]
+    spool: bool = False
+
+
+def with_maildirs(config: Config, maildirs: Sequence[Path], template: Source) -> Config:
+    """
+    Return *config* with a source for each of *maildirs* that has none, else like *template*.
+
+    It is named after the directory.  Raises `ConfigError` for what is no Maildir.
+    """
+    named = {source.name for source in config.source}
+    watched = {_real(source.maildir) for source in config.source if source.maildir}
+    added: list[Source] = []
+    for path in maildirs:
+        real = _real(path)
+        if not any(folder.is_dir() for folder in maildir.folders(real)):
+            reason = "has neither new/ nor cur/" if real.is_dir() else "does not exist"
+            raise ConfigError(f"--maildir {path}: no Maildir: it {reason}")
+        if real in watched:
+            continue
+        watched.add(real)
+        name = real.name or "root"
+        if name in named:
+            name = f"{real.parent.name}/{name}"
+        if name in named:
+            name = str(real)
+        named.add(name)
+        added.append(msgspec.structs.replace(template, name=name, maildir=str(real)))
+    return msgspec.structs.replace(config, source=(*config.source, *added))
+
+
+def watched(config: Config, spool: Path) -> list[Watched]:
+    """
+    Return the Maildirs to watch, the *spool* first.
+
+    A source that only names lists is asked about the mail of every Maildir.  Raises `ConfigError`
+    where two sources of one Maildir contradict each other.
+    """
+    spool = _real(spool)
+    anywhere = tuple(source for source in config.source if not source.maildir)
+    places: dict[Path, tuple[Source, ...]] = {}
+    for source in config.source:
+        if source.maildir:
+            path = _real(source.maildir)
+            places[path] = (*places.get(path, ()), source)
+    in_spool = places.pop(spool, ())
+    elsewhere = tuple(s for sources in places.values() for s in sources if s.lists)
+    asked = (*in_spool, *anywhere, *elsewhere)
+    if all(source.lists for source in asked):
+        asked = (*asked, Source(name=SPOOL_NAME, maildir=str(spool)))
+    found = [Watched(spool, asked, spool=True)]
+    for path, sources in places.items():
+        for key in ("after", "existing", "rate"):
+            if len({getattr(source, key) for source in sources}) > 1:
+                names = " and ".join(repr(source.name) for source in sources)
+                raise ConfigError(f"sources {names}: {key}: must be the same, as their Maildir is")
+        found.append(Watched(path, (*sources, *anywhere)))
+    return found
+
+
+def settings(config: Config, *, accept_test: bool) -> Settings:
+    """Return what the configuration says about every mail."""
+    host = configuration.qualified_name() or os.uname().nodename
+    lighthouse = config.submit.lighthouse
+    return Settings(
+        origin=host if config.origin else None,
+        addresses=config.addresses,
+        accept_test=accept_test,
+        max_mail=configuration.size(config.max_mail),
+        changes_cap=lighthouse.changes_cap if lighthouse else None,
+    )
+
+
+class Bridge:
+    """An open state with the sole right to send its events, its gateway and its Maildirs."""
+
+    def __init__(self, config: Config, state: State, *, accept_test: bool) -> None:
+        self.state: Final = state
+        self.gateway: Final = Gateway(
+            state.outbox, state.quarantine, settings(config, accept_test=accept_test)
+        )
+        self.places: Final = [
+            Place(path, sources, state.outbox, self.gateway, spool=spool)
+            for path, sources, spool in watched(config, state.spool)
+        ]
+
+    def run(self, targets: Sequence[Target], stop: Stop, ready: Callable[[], str]) -> None:
+        """
+        Take mail in and send it until *stop*.
+
+        When mail is being taken in, and not before, *ready*'s line is printed and systemd is told.
+        """
+        loop = Loop(
+            self.state.directory,
+            self.places,
+            targets,
+            started=process_start(),
+            watchdog=_watchdog_seconds(),
+        )
+        try:
+            loop.start()
+            line = ready()
+            print(f"ready {line} | {' | '.join(self.found())}", file=sys.stderr, flush=True)  # noqa: T201 - promised
+            notify("READY=1", f"STATUS={loop.status()}")
+            loop.run(stop)
+            notify("STOPPING=1")
+        finally:
+            loop.close()
+            for target in targets:
+                target.close()
+
+    def found(self) -> Iterator[str]:
+        """Yield what a person wants to know at the start, in parts of a line."""
+        for place in self.places:
+            if place.skipped:
+                yield (
+                    f"{place.skipped} mails in {place.path} taken as read,"
+                    f" 'mailbridge ingest --maildir {place.path}' emits them"
+                )
+            if place.backlog:
+                yield f"{place.backlog} mails wait in {place.path}"
+        if not any(place.skipped or place.backlog for place in self.places):
+            yield "no mail waits"
+        others = [place for place in self.places if not place.spool]
+        for place in others:
+            if all(source.require == "channel" for source in place.sources):
+                yield f"only what reaches {place.path} makes events"
+            else:
+                yield f"anyone who can mail into {place.path} can make events, marked as unproved"
+        if not others:
+            yield f"mail is taken from 'mailbridge ingest -' and {self.places[0].path}"
+
+
+@contextmanager
+def bridge(config: Config, *, accept_test: bool) -> Iterator[Bridge]:
+    """
+    Give the bridge that *config* describes, alone on its state.
+
+    Raises `TryAgain` where another one runs, `ConfigError`, `NeedsOperator`, `StorageFailed`.
+    """
+    configuration.check(config)
+    compose.check(config.source)
+    directory = config.state_dir
+    make(directory)
+    with ExitStack() as stack:
+        lock = SenderLock(directory)
+        stack.callback(lock.release)
+        state = stack.enter_context(opened(config))
+        try:
+            maildir.make_maildir(state.spool)
+        except OSError as error:
+            raise StorageFailed(f"{state.spool}: cannot be made: {error.strerror}") from error
+        yield Bridge(config, state, accept_test=accept_test)
+
+
+def process_start() -> float:
+    """Return when this process began, as Unix time: what is newer came while we started."""
+    # Field 22 of proc(5)'s stat is in clock ticks since boot; the name in field 2 may hold blanks.
+    fields = Path("/proc/self/stat").read_text("ascii", "replace").rpartition(")")[2].split()
+    ticks = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - ticks)
+
+
+def _watchdog_seconds() -> float | None:
+    microseconds = os.environ.get("WATCHDOG_USEC", "")
+    return int(microseconds) / 1e6 if microseconds.isdecimal() else None
+
+
+def _real(path: str | Path) -> Path:
+    return Path(os.path.realpath(Path(path).expanduser()))

@@ -1,0 +1,296 @@
+"""
+Our relay as a target: every event is sent until the relay says that it is on its disk.
+
+Before the first event the relay is asked how far it has this feed.  If it is further than we are,
+or has another history, our outbox is lost or restored: then nothing is sent (wire.md, The feed).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Collection, Sequence
+from typing import Any, Final
+
+import msgspec
+import zmq
+
+from mailbridge.bridge.target import Ledger
+from mailbridge.errors import MalformedEvent, NeedsOperator, TryAgain
+from mailbridge.event import canonical, parse_json
+from mailbridge.wire.sockets import WINDOW, Context, submitter
+
+log = logging.getLogger("mailbridge.submit")
+
+RESEND: Final = 0.5
+RESEND_MAX: Final = 30.0
+"""Seconds of silence before the same bytes go out again: doubled each time, up to the second."""
+
+HELD: Final = 60.0
+"""Seconds after which a relay that would not have an event is asked again."""
+
+HEAD_EVERY: Final = 60.0
+"""Seconds between signed heads, by which a reader tells "quiet" from "withheld"."""
+
+PAGE: Final = 5_000
+"""How many uuids are asked for at once."""
+
+NEW_EPOCH: Final = (
+    "nothing is sent; if the outbox was lost or restored, start once with --new-epoch"
+)
+
+
+class Answer(msgspec.Struct, kw_only=True):
+    """What a relay answers to an event or a head; what its status does not need is absent."""
+
+    status: str
+    uuid: str | None = None
+    feed: str | None = None
+    seq: int | None = None
+    hash: str | None = None
+    want: int | None = None
+    reason: str | None = None
+    feeds: dict[str, tuple[int, str | None]] = msgspec.field(default_factory=dict)
+
+
+class RelayTarget:
+    """One relay of ours that everything in the outbox goes to.  See `target.Target`."""
+
+    def __init__(
+        self, context: Context, endpoint: str, ledger: Ledger, *, ancestors: Collection[str] = ()
+    ) -> None:
+        """Connect to *endpoint*.  *ancestors* are the former feeds of this entity we know of."""
+        self.name: Final = endpoint
+        self._ledger: Final = ledger
+        self._ancestors: Final = ancestors
+        self._socket: Final = submitter(context, endpoint)
+        self._feed: Final = ledger.head().feed
+        self._known: Final = ledger.acknowledged(endpoint)
+        self._agreed = False
+        """The relay's head is known, and ours goes on from there."""
+        self._acked = 0
+        self._sent = 0
+        self._window = 1
+        """1 until the relay answers: what is not heard need not be said 64 times."""
+        self._patience = RESEND
+        self._resend_at = -math.inf
+        self._head_at = -math.inf
+        self._held_until = -math.inf
+        self._gap_at = -math.inf
+        self._reason = "was not heard of yet"
+
+    @property
+    def sockets(self) -> Sequence[zmq.Socket[bytes]]:
+        """The one socket."""
+        return (self._socket,)
+
+    def turn(self, now: float) -> float:
+        """Take what the relay said, send what is due, and return when the next turn is."""
+        before = self._acked
+        while (answer := self._receive()) is not None:
+            self._take(answer, now)
+        if self._acked > before:
+            self._ledger.acknowledge(self.name, self._acked)
+        if now >= self._held_until:
+            self._send_due(now)
+        due = max(self._head_at, self._held_until)
+        if not self._agreed or self._sent > self._acked:
+            due = min(due, max(self._resend_at, self._held_until))
+        return due
+
+    def status(self) -> str:
+        """Return how far the relay is, or what is wrong with it."""
+        waiting = self._ledger.head().seq - self._acked
+        if self._reason:
+            return f"{self.name} {self._reason}; {waiting} events wait"
+        return f"{waiting} events on the way" if waiting else "all received"
+
+    @property
+    def settled(self) -> bool:
+        """Whether the relay has everything that is in the outbox."""
+        return self._agreed and self._acked == self._ledger.head().seq
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close(linger=0)
+
+    # -- sending -----------------------------------------------------------------------------------
+
+    def _send_due(self, now: float) -> None:
+        if now >= self._head_at or (not self._agreed and now >= self._resend_at):
+            self._give([self._ledger.signed_head(), b"head"])
+            self._head_at = now + HEAD_EVERY
+            if not self._agreed:
+                self._silence(now)
+        if not self._agreed:
+            return
+        if self._sent > self._acked and now >= self._resend_at:
+            self._sent, self._window = self._acked, 1
+            self._silence(now)
+        room = self._acked + self._window - self._sent
+        if room <= 0:
+            return
+        for event in self._ledger.after(self._sent, room):
+            if not self._give([event.raw, b"ack"]):
+                return
+            if self._sent == self._acked:
+                self._resend_at = now + self._patience
+            self._sent = event.seq
+
+    def _silence(self, now: float) -> None:
+        """Wait twice as long as before for the next answer."""
+        if self._patience > 4 * RESEND and not self._reason:
+            self._reason = "does not answer"
+            log.warning("%s does not answer; mail is taken in, events wait", self.name)
+        self._resend_at = now + self._patience
+        self._patience = min(2 * self._patience, RESEND_MAX)
+
+    def _give(self, frames: list[bytes]) -> bool:
+        try:
+            self._socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.Again:
+            # Its queue is full, or nobody is connected: the resend timer comes round.
+            return False
+        return True
+
+    # -- answers -----------------------------------------------------------------------------------
+
+    def _receive(self) -> Answer | None:
+        while True:
+            try:
+                frames = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return None
+            try:
+                return msgspec.convert(parse_json(frames[0]), Answer)
+            except (MalformedEvent, msgspec.ValidationError) as error:
+                log.warning("%s answers nonsense: %s", self.name, error)
+
+    def _take(self, answer: Answer, now: float) -> None:
+        if self._reason and answer.status != "held":
+            log.info("%s answers", self.name)
+            self._reason = ""
+        match answer.status:
+            case "head":
+                self._agree(answer, now)
+            case "held":
+                self._hold(answer, now)
+            case "stored" | "duplicate":
+                self._acknowledge(answer, now)
+            case "gap":
+                self._go_back(answer, now)
+            case "refused":
+                raise NeedsOperator(
+                    f"{self.name} refuses event {answer.seq} ({answer.uuid}) for good:"
+                    f" {answer.reason}; {NEW_EPOCH}"
+                )
+            case other:
+                log.warning("%s answers %r, which we do not know", self.name, other)
+
+    def _agree(self, answer: Answer, now: float) -> None:
+        """Go on where the relay is; or raise `NeedsOperator`, because it knows another history."""
+        ours = self._ledger.head()
+        if answer.feed != ours.feed:
+            return
+        theirs = answer.seq or 0
+        strange = [
+            feed for feed in answer.feeds if feed != ours.feed and feed not in self._ancestors
+        ]
+        if strange:
+            raise NeedsOperator(
+                f"{self.name} has the feed {strange[0]}, of which our outbox knows nothing;"
+                f" {NEW_EPOCH}"
+            )
+        if theirs > ours.seq:
+            raise NeedsOperator(
+                f"{self.name} has {ours.feed} up to {theirs}, our outbox ends at {ours.seq};"
+                f" {NEW_EPOCH}"
+            )
+        if theirs and self._ledger.hash_of(theirs) != answer.hash:
+            raise NeedsOperator(
+                f"{self.name} has another event {theirs} of {ours.feed} than our outbox;"
+                f" {NEW_EPOCH}"
+            )
+        if not self._agreed or theirs < self._acked:
+            if theirs < max(self._acked, self._known):
+                log.warning("%s lost what came after %d; sending it again", self.name, theirs)
+            self._acked = self._sent = theirs
+        self._agreed = True
+        self._heard(now)
+
+    def _acknowledge(self, answer: Answer, now: float) -> None:
+        seq = answer.seq or 0
+        # The hash, so that a stray answer clears nothing.
+        if (
+            answer.feed == self._feed
+            and seq > self._acked
+            and self._ledger.hash_of(seq) == answer.hash
+        ):
+            self._acked = seq
+            self._sent = max(self._sent, seq)
+            self._heard(now)
+
+    def _go_back(self, answer: Answer, now: float) -> None:
+        want = answer.want or 0
+        if answer.feed != self._feed or want < 1:
+            return
+        if want > self._ledger.head().seq + 1:
+            raise NeedsOperator(
+                f"{self.name} wants event {want} of {answer.feed}, our outbox ends at"
+                f" {self._ledger.head().seq}; {NEW_EPOCH}"
+            )
+        # A window that arrives behind a gap brings as many of these answers as it has events.
+        if want - 1 == self._acked and now < self._gap_at:
+            return
+        self._acked = self._sent = want - 1
+        self._gap_at = now + RESEND
+        self._heard(now)
+
+    def _hold(self, answer: Answer, now: float) -> None:
+        if not self._reason.startswith("holds"):
+            log.error("%s will not have our events yet: %s", self.name, answer.reason)
+        self._reason = f"holds our events off: {answer.reason}"
+        self._sent, self._window = self._acked, 1
+        self._held_until = self._resend_at = now + HELD
+
+    def _heard(self, now: float) -> None:
+        self._window = WINDOW
+        self._patience = RESEND
+        self._resend_at = now + RESEND
+
+
+def ask_for_epoch(
+    context: Context, endpoint: str, ledger: Ledger, *, entity: str, timeout: float
+) -> tuple[dict[str, tuple[int, str | None]], set[str]]:
+    """
+    Return (the heads of *entity*'s feeds, the uuids of its events) that the relay has.
+
+    Waits at most *timeout* seconds for each answer.  Raises `TryAgain` if none comes.
+    """
+    socket = submitter(context, endpoint)
+    try:
+        head = msgspec.convert(_ask(socket, [ledger.signed_head(), b"head"], timeout), Answer)
+        if head.status != "head":
+            raise NeedsOperator(f"{endpoint} answers {head.status!r} to our head: {head.reason}")
+        uuids: set[str] = set()
+        after: int | None = 0
+        while after is not None:
+            wanted = {"uuids": {"entity": entity, "after": after, "limit": PAGE}}
+            page = _ask(socket, [canonical(wanted), b"ask"], timeout)
+            if page.get("status") != "uuids":
+                raise NeedsOperator(f"{endpoint} does not tell its uuids: {page.get('reason')}")
+            uuids.update(page["uuids"])
+            after = page["after"]
+        return dict(head.feeds), uuids
+    finally:
+        socket.close(linger=0)
+
+
+def _ask(socket: zmq.Socket[bytes], frames: list[bytes], timeout: float) -> dict[str, Any]:
+    socket.send_multipart(frames)
+    if not socket.poll(int(timeout * 1000)):
+        raise TryAgain(
+            f"{socket.getsockopt_string(zmq.LAST_ENDPOINT)} does not answer;"
+            " a new epoch needs to know what the relay already has"
+        )
+    return parse_json(socket.recv_multipart()[0])
