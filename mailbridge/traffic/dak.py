@@ -65,8 +65,8 @@ class Upload:
 
     @property
     def name(self) -> str:
-        """The .changes file's name without `.changes`; file names have no epoch."""
-        arch = self.arches[0] if len(self.arches) == 1 else "multi"
+        """The .changes file's name without `.changes`: no epoch, and where it was built."""
+        arch = self.arches[0] if len(self.arches) == 1 else "amd64"
         return f"{self.package.name}_{self.version.rpartition(':')[2]}_{arch}"
 
     @property
@@ -131,7 +131,6 @@ class Upload:
             "suite": self.suite,
             "suites": [self.suite],
             "policy_suites": [],
-            "upload_name": self.name,
             "is_new": False,
             "source_name": self.package.name,
             "source_version": self.source_version,
@@ -146,6 +145,8 @@ class Upload:
             "is_binnmu": self.version != self.source_version,
         }
         told |= self.told_changes
+        if period == "today":
+            told["upload_name"] = self.name
         if period != "2002":
             told["checksums"] = [
                 {"name": file.name, "size": file.size, "sha256": file.sha256} for file in self.files

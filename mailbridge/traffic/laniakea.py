@@ -51,9 +51,7 @@ def new(world: World, upload: Upload) -> Tale:
         "a human review to proceed further.\n\n"
         f"[1]: https://archive.{words.DOMAIN}/queue/{words.REPO}/new"
     )
-    subject = f"[{words.REPO}] {upload.name}_source for  is NEW".replace(
-        "_source_source", "_source"
-    )
+    subject = f"[{words.REPO}] {upload.name} for  is NEW"
     to = f"{UPLOADS}@{LISTS}"
     letter = _letter(world, upload, "package-queued-new", said, to=to, subject=subject)
     told = {"upload_name": upload.name, "is_new": True, "source_name": upload.package.name}

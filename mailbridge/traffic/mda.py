@@ -19,8 +19,9 @@ def deliver(raw: bytes, maildir: Path, number: int) -> Path:
     name = f"{time.time_ns()}.{os.getpid()}_{number}.generated"
     written, arrived = maildir / "tmp" / name, maildir / "new" / name
     try:
-        for folder in ("tmp", "new", "cur"):
-            (maildir / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+        maildir.parent.mkdir(parents=True, exist_ok=True)
+        for folder in ("", "tmp", "new", "cur"):
+            (maildir / folder).mkdir(mode=0o700, exist_ok=True)
         with written.open("xb") as file:
             file.write(raw)
             file.flush()

@@ -1,0 +1,287 @@
+"""Made-up mail: the same for one seed, marked, delivered whole, and known to its last event."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mailbridge import cli, traffic
+from mailbridge.bridge import compose
+from mailbridge.config import Source
+from mailbridge.errors import StorageFailed
+from mailbridge.event import TEST_NAMESPACE
+from mailbridge.traffic import FAULTS, Post
+from tests.conftest import NOON
+
+SOURCE = Source(name="generated", maildir="unused")
+
+
+def _posts(count: int, seed: int = 7, **options: Any) -> list[Post]:
+    return list(itertools.islice(traffic.mails(seed, **options), count))
+
+
+def _generated(maildir: Path, *words: str, **environment: str) -> None:
+    """Run `mailbridge generate` in a process and a world of its own."""
+    command = [sys.executable, "-m", "mailbridge", "generate", "--maildir", str(maildir), *words]
+    subprocess.run(command, check=True, env=os.environ | environment, capture_output=True)
+
+
+def _in_order(maildir: Path) -> list[bytes]:
+    files = (maildir / "new").iterdir()
+    return [
+        path.read_bytes() for path in sorted(files, key=lambda path: int(path.name.split(".")[0]))
+    ]
+
+
+def _contains(whole: Any, part: Any) -> bool:
+    if isinstance(part, Mapping):
+        return isinstance(whole, Mapping) and all(
+            key in whole and _contains(whole[key], value) for key, value in part.items()
+        )
+    return bool(whole == part)
+
+
+# -- the same seed ---------------------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_bytes_in_any_process_zone_language_and_hash(
+    tmp_path: Path,
+) -> None:
+    words = ("--count", "150", "--seed", "5", "--faults", "all", "--expect")
+    here, there = tmp_path / "here", tmp_path / "there"
+    _generated(here, *words, str(tmp_path / "a"), PYTHONHASHSEED="1", TZ="UTC", LANG="C.UTF-8")
+    _generated(there, *words, str(tmp_path / "b"), PYTHONHASHSEED="2", TZ="XST-13", LC_ALL="C")
+
+    assert _in_order(here) == _in_order(there)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_another_seed_is_another_archive() -> None:
+    assert not {post.raw for post in _posts(200, seed=1)} & {
+        post.raw for post in _posts(200, seed=2)
+    }
+
+
+# -- every mail ------------------------------------------------------------------------------------
+
+
+def test_every_mail_is_marked_with_its_seed_and_number() -> None:
+    for post in _posts(500, seed=12, faults=FAULTS):
+        head = post.raw.partition(b"\n\n")[0].split(b"\n")
+
+        assert f"X-Mailbridge-Generated: seed=12 n={post.n}".encode() in head, post.what
+
+
+def test_no_address_and_no_host_is_anybodys() -> None:
+    """RFC 2606: example.org is nobody's; a made-up mail that leaks can bother no one."""
+    for post in _posts(500, faults=FAULTS):
+        hosts = re.findall(rb"@([a-z0-9.-]+)", post.raw.partition(b"\n\n")[0])
+
+        assert hosts
+        assert all(host.endswith(b"example.org") for host in hosts), hosts
+
+
+# -- mix and faults --------------------------------------------------------------------------------
+
+
+def test_the_mix_says_how_often_what_comes() -> None:
+    told = Counter(_category(post) for post in _posts(2000))
+
+    assert 900 < told["uploads"] < 1100
+    assert 700 < told["bugs"] < 900
+    assert 140 < told["noise"] < 260
+    assert told["followups"] == 0
+
+
+@pytest.mark.parametrize("word", traffic.WORDS)
+def test_a_mix_of_one_word_gives_nothing_else(word: str) -> None:
+    assert {_category(post) for post in _posts(100, mix={word: 1})} == {word}
+
+
+def test_without_faults_nothing_goes_wrong() -> None:
+    posts = _posts(400)
+
+    assert not [post.what for post in posts if _faults_of(post)]
+    assert len({post.raw for post in posts}) == 400
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_that_was_asked_for_happens_and_no_other(fault: str) -> None:
+    assert {found for post in _posts(60, faults=[fault]) for found in _faults_of(post)} == {fault}
+
+
+def test_a_duplicate_is_the_same_mail_to_the_last_byte() -> None:
+    raws = Counter(post.raw for post in _posts(200, faults=["duplicate"]))
+
+    assert 2 in raws.values()
+    assert max(raws.values()) == 2
+
+
+def test_a_mail_that_was_cut_off_comes_whole_later() -> None:
+    posts = _posts(200, faults=["truncated"])
+    cut = [post for post in posts if post.what.endswith(" truncated")]
+
+    assert cut
+    for post in cut:
+        if post.n > 180:
+            continue  # what it becomes is still on its way
+        whole = next(p for p in posts if p.n == post.n and p is not post)
+        assert whole.raw.startswith(post.raw)
+        assert not post.news
+        assert whole.news
+
+
+def test_news_that_is_redelivered_came_through_another_list() -> None:
+    again = [p for p in _posts(200, faults=["redelivered"]) if p.what.endswith(" redelivered")]
+
+    assert again
+    assert all(b"<demo-mirror.lists.example.org>" in post.raw for post in again)
+
+
+# -- delivery --------------------------------------------------------------------------------------
+
+
+def test_a_mail_is_never_seen_half_written(tmp_path: Path) -> None:
+    """Nothing but `tmp/` is written in; what is in `new/` got there by one rename or one link."""
+    opened: list[str] = []
+    hook_is_on = True
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        if hook_is_on and event == "open" and str(tmp_path) in str(arguments[0]):
+            opened.append(Path(arguments[0]).parent.name)
+
+    sys.addaudithook(watch)
+    first = traffic.deliver(b"one\n", tmp_path / "Maildir", 0)
+    second = traffic.deliver(b"two\n", tmp_path / "Maildir", 1)
+    hook_is_on = False
+
+    assert set(opened) == {"tmp"}
+    assert [first.read_bytes(), second.read_bytes()] == [b"one\n", b"two\n"]
+    assert [path.stat().st_nlink for path in (first, second)] == [1, 1]
+    assert not list((tmp_path / "Maildir" / "tmp").iterdir())
+    assert (tmp_path / "Maildir").stat().st_mode & 0o077 == 0
+
+
+def test_a_maildir_that_cannot_be_made_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(StorageFailed, match="cannot deliver"):
+        traffic.deliver(b"", tmp_path / "file", 0)
+
+
+# -- the command -----------------------------------------------------------------------------------
+
+
+def test_generate_delivers_as_many_as_asked_for_and_writes_each_event_once(tmp_path: Path) -> None:
+    maildir, expect = tmp_path / "Maildir", tmp_path / "expected.jsonl"
+    words = ["--maildir", str(maildir), "--count", "120", "--faults", "all"]
+    status = cli.main(["generate", *words, "--expect", str(expect)])
+    lines = [json.loads(line) for line in expect.read_text().splitlines()]
+
+    assert status == 0
+    assert len(_in_order(maildir)) == 120
+    assert 40 < len(lines) < 120
+    assert all(line.keys() == {"tag", "data"} for line in lines)
+    assert all(line["tag"].startswith(f"{TEST_NAMESPACE}.") for line in lines)
+    assert len({json.dumps(line, sort_keys=True) for line in lines}) == len(lines)
+
+
+def test_expectations_alone_are_on_standard_output(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.main(["generate", "--maildir", str(tmp_path), "--count", "9", "--expect", "-"])
+    captured = capsys.readouterr()
+
+    assert [json.loads(line)["tag"] for line in captured.out.splitlines()]
+    assert captured.err.startswith("delivered 9 mails into ")
+
+
+def test_a_rate_is_held(tmp_path: Path) -> None:
+    """Forty a second: the last of five comes a tenth of a second after the first, or later."""
+    began = os.times().elapsed
+    cli.main(["generate", "--maildir", str(tmp_path), "--count", "5", "--rate", "40"])
+
+    assert os.times().elapsed - began >= 0.09
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--count", "0"], "would fill the disk"),
+        (["--count", "-1"], "cannot be negative"),
+        (["--mix", "upload=1"], "'upload=1': WORD=N, with WORD of uploads, bugs"),
+        (["--mix", "noise=0"], "nothing in the mix"),
+        (["--faults", "typo"], "'typo': one of duplicate"),
+    ],
+)
+def test_words_that_do_not_fit_are_usage_errors(
+    words: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        status = cli.main(["generate", "--maildir", str(tmp_path), *words])
+    except SystemExit as error:
+        status = int(str(error.code))
+
+    assert status == 2
+    assert told in capsys.readouterr().err
+
+
+# -- what they become ------------------------------------------------------------------------------
+
+
+def test_every_mail_becomes_exactly_what_its_story_says() -> None:
+    """Two thousand mails, all faults; generator and recognisers share no line of code."""
+    wrong = []
+    for post in _posts(2000, seed=2026, faults=FAULTS, mix={**traffic.MIX, "followups": 1}):
+        examined = compose.examine(post.raw, SOURCE, received=NOON, accept_test=True)
+        found = [(event.tag, event.data) for event in examined.emitted]
+        if len(found) != len(post.news) or not all(
+            tag == news.tag and _contains(data, news.data)
+            for (tag, data), news in zip(found, post.news, strict=False)
+        ):
+            wrong.append((post.n, post.what, examined.outcome, examined.code, examined.reason))
+
+    assert not wrong
+
+
+def test_mails_with_one_news_are_one_event_and_no_others_are() -> None:
+    uuids: dict[str, set[str]] = {}
+    for post in _posts(1500, seed=4, faults=FAULTS):
+        examined = compose.examine(post.raw, SOURCE, received=NOON, accept_test=True)
+        for event, news in zip(examined.emitted, post.news, strict=True):
+            uuids.setdefault(news.key, set()).add(event.uuid)
+
+    assert [key for key, found in uuids.items() if len(found) != 1] == []
+    assert len(set.union(*uuids.values())) == len(uuids)
+
+
+def test_a_mail_that_was_cut_off_goes_to_quarantine() -> None:
+    for post in _posts(300, faults=["truncated"]):
+        if post.what.endswith(" truncated"):
+            examined = compose.examine(post.raw, SOURCE, received=NOON, accept_test=True)
+
+            assert (examined.outcome, examined.events) == ("quarantined", ()), post.what
+
+
+def _category(post: Post) -> str:
+    if "followup" in post.what:
+        return "followups"
+    if post.what.startswith("debbugs"):
+        return "bugs"
+    if post.what.startswith(("laniakea", "dak")) and post.what != "dak processing":
+        return "uploads"
+    return "uploads" if post.what.startswith("forged") else "noise"
+
+
+def _faults_of(post: Post) -> list[str]:
+    return [fault for fault in FAULTS if fault in post.what]
