@@ -208,7 +208,7 @@ def _concatenated(text: str) -> Iterator[Mail]:
 
 def _behind_number(subject: str, bug: int) -> str:
     # debbugs puts it first, so whatever stands before is a list's, with brackets or without.
-    found = re.search(rf"\bBug ?#{bug}(?::| (?=closed by ))\s*", subject)
+    found = re.search(rf"\bBug ?#{bug}(?::| (?=closed by ))\s*", subject, re.IGNORECASE)
     return subject[found.end() :] if found else strip_list_prefixes(subject)
 
 

@@ -143,6 +143,24 @@ def examine(  # noqa: PLR0913 - each is a switch of its own, and named at every 
     )
 
 
+Switch = Literal["on", "list", "off"]
+"""An event goes out: always, only of a mail that came through a list, never."""
+
+
+def switches(source: Source) -> dict[str, Switch]:
+    """Return the switch of every event, by its name, as *source* has them."""
+    found: dict[str, Switch] = {}
+    for kind in kinds.kinds():
+        wanted = _wanted(source, kind.family.value, kind.name)
+        for payload in kind.payloads:
+            # Of several kinds that give one event, one that is wanted is enough.
+            if not wanted:
+                found.setdefault(payload.NAME, "off")
+            else:
+                found[payload.NAME] = "on" if payload.NAME in source.emit else payload.DEFAULT
+    return found
+
+
 def check(sources: Iterable[Source]) -> None:
     """
     Return if every word in `kinds` and `emit` of *sources* is known; else raise `ConfigError`.

@@ -1,4 +1,4 @@
-"""debbugs: a bug was marked as done (`closed N`, and its submitter's copy, `they-closed N`)"""
+"""debbugs tells that a bug is done: `closed N`, and `they-closed N` to its submitter."""
 
 from __future__ import annotations
 

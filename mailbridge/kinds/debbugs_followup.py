@@ -1,4 +1,4 @@
-"""debbugs: somebody wrote to a bug (`followup N`)"""
+"""debbugs passes on what somebody wrote to a bug: `followup N`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""debbugs: somebody reported a bug (`report N`)"""
+"""debbugs tells of a new bug: `report N`."""
 
 from __future__ import annotations
 

@@ -52,13 +52,13 @@ def safe(text: str) -> str:
 
 def backing(data: Data) -> str:
     """
-    Return in words how it is known who sent the mail behind this event.
+    Return in words what backs this event: how it is known who sent its mail.
 
     >>> backing({"provenance": {"sent_by": {"how": "channel", "who": "pureos-changes"}}})
-    "only 'pureos-changes' can reach this mailbox, says the operator"
+    "the operator's word that only 'pureos-changes' can reach this mailbox"
     """
     how, who = _sent_by(data)
-    words = _BACKING.get(how, "a way we do not know: {}") if how else "nothing is said about it"
+    words = _BACKING.get(how, "a way we do not know: {}") if how else "nothing that it tells"
     return safe(words.format(repr(_cut(who or how))))
 
 
@@ -77,11 +77,11 @@ def _sent_by(data: Data) -> tuple[str, str]:
 
 _BACKING: Final = {
     "none": "nothing: anyone who can mail this mailbox could have sent it",
-    "channel": "only {} can reach this mailbox, says the operator",
-    "hop": "our mail server took it from {}",
-    "authres": "our mail server checked it: {}",
-    "dkim": "DKIM signature of {}",
-    "archive-signature": "signature of the archive: {}",
+    "channel": "the operator's word that only {} can reach this mailbox",
+    "hop": "our mail server, which took it from {}",
+    "authres": "our mail server's check of {}",
+    "dkim": "the DKIM signature of {}",
+    "archive-signature": "the archive's signature, {}",
 }
 
 
@@ -149,7 +149,7 @@ def _reported(data: Data) -> list[str]:
 
 def _commented(data: Data) -> list[str]:
     patch = ["with a patch"] if data.get("has_patch") is True else []
-    return _bug(data, "commented", _word(data, "actor_name"), patch)
+    return _bug(data, "commented on", _word(data, "actor_name"), patch)
 
 
 def _closed(data: Data) -> list[str]:

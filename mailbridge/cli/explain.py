@@ -1,0 +1,222 @@
+"""`mailbridge explain`: what a mail becomes and why, for people and for programs."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mailbridge.bridge.compose import Composed, Examined
+    from mailbridge.config import Config, Source
+
+SUMMARY = "Show what a mail becomes and why, sending nothing"
+GROUP = "understand a mail"
+EXAMPLE = "mailbridge explain ~/Maildir/new/*"
+
+BAD = 65
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("mails", nargs="+", metavar="MAIL", help="a file; '-' is standard input")
+    parser.add_argument("--all", action="store_true", help="as if every kind were switched on")
+    parser.add_argument("--source", metavar="NAME", help="as if it came by this source")
+    parser.add_argument("--accept-test", action="store_true", help="take made-up mail too")
+    parser.add_argument("--json", action="store_true", help="one JSON object a mail")
+
+
+class _Told(NamedTuple):
+    name: str
+    source: Source
+    examined: Examined
+
+
+def run(arguments: argparse.Namespace) -> int:
+    import logging
+    import sys
+
+    from rich.console import Console
+
+    from mailbridge import config
+    from mailbridge.bridge.compose import check
+
+    # mail-parser logs what it leaves out of a mail; nothing of that is news to us.
+    logging.getLogger("mailparser").setLevel(logging.ERROR)
+    settings = config.load(arguments.config or config.default_config())
+    check(settings.source)
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    status = 0
+    for name in arguments.mails:
+        try:
+            raw, received = _read(name)
+        except OSError as error:
+            words = ascii(name)[1:-1]
+            print(f"mailbridge: {words}: cannot be read: {error.strerror}", file=sys.stderr)
+            status = BAD
+            continue
+        told = _examine(name, raw, received, settings=settings, arguments=arguments)
+        if told.examined.outcome == "quarantined":
+            status = BAD
+        if arguments.json:
+            print(_as_json(name, told.examined))
+        else:
+            _show(console, told)
+    return status
+
+
+def _read(name: str) -> tuple[bytes, datetime]:
+    import sys
+    from datetime import UTC
+
+    if name == "-":
+        return sys.stdin.buffer.read(), datetime.now(UTC)
+    with Path(name).open("rb") as file:
+        return file.read(), datetime.fromtimestamp(Path(name).stat().st_mtime, UTC)
+
+
+def _examine(
+    name: str, raw: bytes, received: datetime, *, settings: Config, arguments: argparse.Namespace
+) -> _Told:
+    from mailbridge import config
+    from mailbridge.bridge.compose import examine
+    from mailbridge.bridge.deliver import Delivery, asked
+
+    told = [
+        _Told(
+            name,
+            source,
+            examine(
+                raw,
+                source,
+                received=received,
+                everything=arguments.all,
+                accept_test=arguments.accept_test,
+                addresses=settings.addresses,
+                max_mail=config.size(settings.max_mail),
+            ),
+        )
+        for source in asked(Delivery(raw, _sources(name, settings, arguments.source), received))
+    ]
+    rank = ("events", "quarantined", "ignored")
+    return min(told, key=lambda one: rank.index(one.examined.outcome))
+
+
+def _sources(name: str, settings: Config, wanted: str | None) -> tuple[Source, ...]:
+    """Return the sources that a mail could come by: named, or watching its folder, or all."""
+    from mailbridge.config import Source
+    from mailbridge.errors import UsageError
+
+    if wanted is not None:
+        found = tuple(source for source in settings.source if source.name == wanted)
+        if not found:
+            known = ", ".join(source.name for source in settings.source) or "none at all"
+            raise UsageError(f"--source {wanted!r}: not configured; there is {known}")
+        return found
+    here = Path(name).absolute()
+    watching = tuple(
+        source
+        for source in settings.source
+        if source.maildir and here.is_relative_to(Path(source.maildir).absolute())
+    )
+    return watching or settings.source or (Source(name="explain", maildir=str(here.parent)),)
+
+
+# -- for programs ----------------------------------------------------------------------------------
+
+
+def _as_json(name: str, examined: Examined) -> str:
+    import json
+
+    import msgspec
+
+    events = [
+        {"tag": event.tag, "uuid": event.uuid, "author": event.author, "data": event.data}
+        for event in examined.emitted
+    ]
+    return json.dumps(
+        {
+            "file": name,
+            "outcome": examined.outcome,
+            "family": examined.family,
+            "kind": examined.kind,
+            "code": examined.code,
+            "reason": examined.reason,
+            "provenance": msgspec.to_builtins(examined.provenance),
+            "events": events,
+        }
+    )
+
+
+# -- for people ------------------------------------------------------------------------------------
+
+_STYLES = {"events": "green", "ignored": "dim", "quarantined": "red"}
+
+
+def _show(console: Console, told: _Told) -> None:
+    from rich.text import Text
+
+    from mailbridge.sinks.show import safe
+
+    style = _STYLES[told.examined.outcome]
+    console.print(Text(safe(told.name), style="bold"))
+    for number, line in enumerate(_lines(told)):
+        console.print(Text(f"  {safe(line)}", style=style if number == 0 else ""))
+
+
+def _lines(told: _Told) -> list[str]:
+    examined = told.examined
+    if examined.outcome == "quarantined":
+        lines = [f"would be quarantined ({examined.code}): {examined.reason}"]
+        return [*lines, *_known_as(examined), "it is kept, and can be tried again"]
+    if examined.outcome == "ignored":
+        lines = [f"nothing comes of it ({examined.code}): {examined.reason}"]
+        lines += [f"it would be {' '.join(_event(event)[:1])}" for event in examined.events]
+        mend = _mend(told)
+        return [*lines, *_known_as(examined), *([mend] if mend else [])]
+    lines = [line for event in examined.emitted for line in _event(event)]
+    return [*lines, *_known_as(examined), *_backed(examined)]
+
+
+def _event(event: Composed) -> list[str]:
+    from mailbridge.sinks.show import summary
+
+    first, *rest = summary(event.tag, event.data)
+    return [f"{event.tag}: {first}", *rest, f"uuid {event.uuid}"]
+
+
+def _known_as(examined: Examined) -> list[str]:
+    from mailbridge import kinds
+
+    for kind in kinds.kinds():
+        if kind.name == examined.kind:
+            return [f"recognised as {kind.name}; known from: {kind.attested}"]
+    return []
+
+
+def _backed(examined: Examined) -> list[str]:
+    import msgspec
+
+    from mailbridge.sinks.show import backing
+
+    return [f"backed by {backing({'provenance': msgspec.to_builtins(examined.provenance)})}"]
+
+
+def _mend(told: _Told) -> str | None:
+    """Return what an operator can do to get events of a mail that gives none, if anything."""
+    name, source, examined = told
+    if examined.outcome == "ignored" and name.endswith(".changes"):
+        return "a .changes file is no mail; what is understood is the mail that quotes it"
+    if examined.code == "generated":
+        return "to see what it would become: --accept-test"
+    if examined.code != "switched-off":
+        return None
+    names = sorted({e.name for e in examined.events})
+    if not names:
+        return "to see why: --all"
+    words = [f'"{name}"' for name in names]
+    if source.kinds and not {examined.family, examined.kind} & set(source.kinds):
+        return f'to get {", ".join(names)}: add "{examined.kind}" to kinds of {source.name!r}'
+    return f"to get it: emit = [{', '.join(words)}] in its [[source]]; to see it: --all"

@@ -1,0 +1,42 @@
+"""`mailbridge kinds`: what kinds of mail are understood, and the tags they give."""
+
+from __future__ import annotations
+
+import argparse
+
+SUMMARY = "List the kinds of mail understood, each with its tags"
+GROUP = "understand a mail"
+EXAMPLE = "mailbridge kinds --json"
+
+_UNASKED = {"on": "", "list": "unasked only by a list", "off": "only when switched on"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    import json
+
+    from mailbridge import kinds
+    from mailbridge.event import NAMESPACE
+
+    family = None
+    for kind in kinds.kinds():
+        tags = {payload.NAME: payload.DEFAULT for payload in kind.payloads}
+        if arguments.json:
+            told = [{"tag": f"{NAMESPACE}.{name}", "default": on} for name, on in tags.items()]
+            facts = {"kind": kind.name, "family": kind.family.value, "summary": kind.summary}
+            print(json.dumps(facts | {"attested": kind.attested, "tags": told}))
+            continue
+        if kind.family is not family:
+            print(f"{kind.family.value}" if family is None else f"\n{kind.family.value}")
+            family = kind.family
+        print(f"  {kind.name}: {kind.summary}")
+        print(f"      known from: {kind.attested}")
+        for name, on in tags.items():
+            unasked = f"   ({_UNASKED[on]})" if _UNASKED[on] else ""
+            print(f"      {NAMESPACE}.{name}{unasked}")
+    if not arguments.json:
+        print('\nA source switches a tag on with its last word, as: emit = ["bug-commented"]')
+    return 0
