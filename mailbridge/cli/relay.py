@@ -1,0 +1,52 @@
+"""The command `relay`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Final
+
+SUMMARY: Final = "The relay alone"
+GROUP: Final = "run the gateway"
+EXAMPLE: Final = "mailbridge relay --state /var/lib/mailbridge --publish tcp://0.0.0.0:5582"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `relay`."""
+    parser.add_argument("--state", metavar="DIR", type=Path, help="where journal and keys live")
+    endpoint = "ZeroMQ endpoint to bind; port 0 picks one"
+    parser.add_argument("--submit", metavar="ENDPOINT", help=f"for sources: {endpoint}")
+    parser.add_argument("--publish", metavar="ENDPOINT", help=f"for subscribers: {endpoint}")
+    parser.add_argument("--read", metavar="ENDPOINT", help=f"for readers: {endpoint}")
+    parser.add_argument("--verbose", action="store_true", help="log every submission")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until SIGTERM or Ctrl-C."""
+    import msgspec
+
+    from mailbridge import config, service
+    from mailbridge.errors import MailbridgeError
+    from mailbridge.relay import Relay
+
+    service.set_up_logging(verbose=arguments.verbose)
+    settings = config.load(arguments.config or config.default_config())
+    given = {
+        name: getattr(arguments, name)
+        for name in ("submit", "publish", "read")
+        if getattr(arguments, name) is not None
+    }
+    state = arguments.state or settings.state_dir
+    with service.StopSignal() as stop:
+        relay = Relay(state, msgspec.structs.replace(settings.relay, **given), on_failure=stop.set)
+        with relay:
+            submit, publish, read = relay.endpoints
+            ready = f"ready submit={submit} publish={publish} read={read} key={relay.key.entity}"
+            print(ready, file=sys.stderr, flush=True)
+            service.notify("READY=1", f"STATUS={ready}")
+            stop.wait()
+            service.notify("STOPPING=1")
+        if isinstance(relay.failure, MailbridgeError):
+            raise relay.failure
+        return 0 if relay.failure is None else MailbridgeError.exit_status

@@ -1,0 +1,241 @@
+"""
+The journal: a relay's log of events, in the order it took them.  SQLite.
+
+Every link of every feed is kept; readers see only the first event of a (tag, uuid).  What is stored
+is what was published and what reads give, byte for byte.  One process writes, many may read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Self
+
+import msgspec
+
+from mailbridge.errors import MailbridgeError
+from mailbridge.event import SignedEvent
+from mailbridge.feed import Head
+from mailbridge.journal.file import SCHEMA, File
+from mailbridge.journal.reading import FeedState, Reading, milliseconds
+
+__all__ = ["SCHEMA", "Batch", "FeedState", "Journal", "Reading"]
+
+_FORKS_KEPT: Final = 100
+"""Of one feed: more would prove nothing more, and fill the disk."""
+
+_KEEP_FORK: Final = (
+    "INSERT OR IGNORE INTO fork SELECT ?, ?, ?, ?, ?"
+    " WHERE (SELECT count(*) FROM fork WHERE feed = ?) < ?"
+)
+_FIRST: Final = "SELECT hash FROM event WHERE uuid = ? AND tag = ? AND visible"
+
+
+class _Memory:
+    """What a writer need not ask the file for: heads, the keys of feeds and tags, the newest."""
+
+    def __init__(self, journal: Reading, file: File) -> None:
+        self.feeds: Final = journal.feeds()
+        self.feed_keys: Final[dict[str, int]] = dict(file.run("SELECT id, key FROM feed"))
+        self.tag_keys: Final[dict[str, int]] = dict(file.run("SELECT name, key FROM tag"))
+        self.newest = journal.head()
+        self.time = int(file.one("SELECT time FROM event WHERE pos = ?", (self.newest,)) or 0)
+
+
+class Batch:
+    """What is about to become durable together.  Later events see earlier ones."""
+
+    def __init__(self, file: File, memory: _Memory, now: datetime) -> None:
+        self._file: Final = file
+        self._memory: Final = memory
+        # A clock that was set back must not disorder what `at` searches.
+        self._time: Final = max(milliseconds(now), memory.time)
+        self._rows: Final[list[tuple[Any, ...]]] = []
+        self._links: Final[dict[tuple[str, int], str]] = {}
+        self._firsts: Final[dict[tuple[str, str], str]] = {}
+        self._touched: Final[set[str]] = set()
+
+    def head(self, feed: str) -> Head:
+        """Return how far *feed* has come; for one that is not known, its beginning."""
+        state = self._memory.feeds.get(feed)
+        return state.head if state else Head(feed=feed)
+
+    def hash_at(self, feed: str, seq: int) -> str | None:
+        """Return the hash of number *seq* of *feed*, or None."""
+        there = self._links.get((feed, seq))
+        if there is None and feed in self._memory.feeds:
+            there = self._file.one(
+                "SELECT hash FROM event WHERE feed = ? AND seq = ?",
+                (self._memory.feed_keys[feed], seq),
+            )
+        return there
+
+    def first(self, event: SignedEvent) -> str | None:
+        """Return the hash of the event that readers see for the (tag, uuid) of *event*, or None."""
+        uuid = event.uuid.lower()
+        there = self._firsts.get((uuid, event.tag))
+        key = self._memory.tag_keys.get(event.tag)
+        if there is None and key is not None:
+            row = self._file.db.execute(_FIRST, (uuid, key)).fetchone()
+            there = row[0] if row else None
+        return there
+
+    def append(self, event: SignedEvent, stored: bytes) -> bool:
+        """
+        Journal *event* as the bytes *stored*, and say whether readers will see it.
+
+        The caller has made sure that it fits its feed (`feed.fit`).
+        """
+        uuid = event.uuid.lower()
+        visible = self.first(event) is None
+        if visible:
+            self._firsts[uuid, event.tag] = event.hash
+        feed = seq = None
+        if event.feed:
+            state = self._state(event.feed.id)
+            feed, seq = self._memory.feed_keys[event.feed.id], event.feed.seq
+            self._put(event.feed.id, FeedState(state.head.after(event), state.note))
+            self._links[event.feed.id, seq] = event.hash
+        tag = self._tag(event.tag)
+        pos = self._memory.newest + len(self._rows) + 1
+        row = (pos, self._time, tag, uuid, event.hash, feed, seq, int(visible), stored)
+        self._rows.append(row)
+        return visible
+
+    def note(self, head: Head, raw: bytes) -> None:
+        """Keep *raw*, the signed *head* of a feed, unless a newer one is there."""
+        state = self._state(head.feed)
+        if state.note is None or (head.seq, head.time or "") > _age(state.note):
+            self._put(head.feed, FeedState(state.head, raw))
+
+    def fork(self, feed: str, seq: int, claimed: str, raw: bytes) -> None:
+        """Keep *raw*, by which the owner of *feed* signed *claimed*, and something else before."""
+        values = (feed, seq, claimed, self._time, raw, feed, _FORKS_KEPT)
+        self._file.run(_KEEP_FORK, values)
+
+    def published(self, pos: int) -> None:
+        """Remember that everything up to *pos* went out on PUB."""
+        self._file.run("UPDATE meta SET value = ? WHERE name = 'published'", (pos,))
+
+    def write(self) -> None:
+        """Put it into the transaction.  `Journal.batch` calls this."""
+        self._file.db.executemany("INSERT INTO event VALUES (?,?,?,?,?,?,?,?,?)", self._rows)
+        for feed in self._touched:
+            head, note = self._memory.feeds[feed]
+            tags = msgspec.json.encode(head.tags).decode()
+            self._file.run(
+                "UPDATE feed SET seq = ?, hash = ?, tags = ?, note = ? WHERE id = ?",
+                (head.seq, head.hash, tags, note, feed),
+            )
+
+    def written(self) -> None:
+        """Count it as the newest.  `Journal.batch` calls this once it is on the disk."""
+        if self._rows:
+            self._memory.newest += len(self._rows)
+            self._memory.time = self._time
+
+    def _state(self, feed: str) -> FeedState:
+        state = self._memory.feeds.get(feed)
+        if state is None:
+            state = FeedState(Head(feed=feed), None)
+            added = self._file.run(
+                "INSERT INTO feed VALUES (NULL, ?, 0, NULL, '{}', NULL)", (feed,)
+            )
+            self._memory.feeds[feed] = state
+            self._memory.feed_keys[feed] = int(added.lastrowid or 0)
+        return state
+
+    def _put(self, feed: str, state: FeedState) -> None:
+        self._memory.feeds[feed] = state
+        self._touched.add(feed)
+
+    def _tag(self, name: str) -> int:
+        key = self._memory.tag_keys.get(name)
+        if key is None:
+            added = self._file.run("INSERT INTO tag VALUES (NULL, ?)", (name,))
+            key = self._memory.tag_keys[name] = int(added.lastrowid or 0)
+        return key
+
+
+class Journal(Reading):
+    """A journal, to write and to read."""
+
+    def __init__(self, path: Path, *, readonly: bool = False) -> None:
+        super().__init__(path, readonly=readonly)
+        self._memory = _Memory(self, self._file)
+
+    @classmethod
+    def open(cls, path: Path, *, readonly: bool = False) -> Self:
+        """
+        Return the journal at *path*, made if it is missing and we may write.
+
+        Raises `NeedsOperator` where it is damaged or newer than this program, `TryAgain` where
+        another process writes it, `StorageFailed` where the disk does not do its part.
+        """
+        return cls(path, readonly=readonly)
+
+    @contextlib.contextmanager
+    def batch(self, now: datetime) -> Iterator[Batch]:
+        """
+        Give a batch that is on the disk when the context ends, or not at all if it raises.
+
+        Raises `StorageFailed`: then nothing of it may be acknowledged.
+        """
+        batch = Batch(self._file, self._memory, now)
+        try:
+            with self._file.told():
+                self._file.db.execute("BEGIN IMMEDIATE")
+                yield batch
+                batch.write()
+                self._file.db.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+        batch.written()
+
+    def heads(self) -> dict[str, FeedState]:
+        """Return how far every feed has come, from memory: for the one who writes."""
+        return self._memory.feeds
+
+    def newest(self) -> int:
+        """Return the position of the newest event, from memory: for the one who writes."""
+        return self._memory.newest
+
+    def prune(self, before: datetime, *, limit: int = 1000) -> int:
+        """
+        Drop the bytes of at most *limit* events that came *before*; return how many went.
+
+        Numbers, hashes and uuids stay.
+        """
+        start = self.horizon()
+        end = min(self.at(before), start + limit)
+        if end <= start:
+            return 0
+        try:
+            with self._file.told():
+                self._file.db.execute("BEGIN IMMEDIATE")
+                gone = "UPDATE event SET bytes = NULL WHERE pos > ? AND pos <= ?"
+                self._file.db.execute(gone, (start, end))
+                horizon = "UPDATE meta SET value = ? WHERE name = 'horizon'"
+                self._file.db.execute(horizon, (end,))
+                self._file.db.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+        return end - start
+
+    def _roll_back(self) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            # (A full disk has rolled back already.)
+            self._file.db.execute("ROLLBACK")
+        with contextlib.suppress(MailbridgeError, sqlite3.Error):
+            # What the file cannot tell now it tells the next one who opens it.
+            self._memory = _Memory(self, self._file)
+
+
+def _age(note: bytes) -> tuple[int, str]:
+    head = msgspec.json.decode(note)["head"]
+    return head["seq"], head.get("time") or ""

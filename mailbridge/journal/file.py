@@ -1,0 +1,174 @@
+"""The journal's file: its form, opened, locked and closed; SQLite's errors in our words."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from mailbridge.errors import MailbridgeError, NeedsOperator, StorageFailed, TryAgain
+
+SCHEMA: Final = 1
+
+_APPLICATION: Final = 0x6D626A31
+"""Tells our file from other SQLite files: `mbj1`."""
+
+_TABLES: Final = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
+CREATE TABLE tag (key INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE feed (
+    key INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, seq INTEGER NOT NULL, hash TEXT,
+    tags TEXT NOT NULL, note BLOB);
+
+-- `time` is when it came, in milliseconds, and never decreases.  `bytes` is NULL once pruned:
+-- number, hash and uuid stay, so that nothing pruned can come in a second time.
+CREATE TABLE event (
+    pos INTEGER PRIMARY KEY, time INTEGER NOT NULL, tag INTEGER NOT NULL, uuid TEXT NOT NULL,
+    hash TEXT NOT NULL, feed INTEGER, seq INTEGER, visible INTEGER NOT NULL, bytes BLOB);
+CREATE UNIQUE INDEX event_link ON event (feed, seq) WHERE feed IS NOT NULL;
+CREATE UNIQUE INDEX event_first ON event (uuid, tag) WHERE visible;
+CREATE INDEX event_tag ON event (tag, pos) WHERE visible;
+
+-- Two signed truths for one number: proof that a feed forked, kept and never served.
+CREATE TABLE fork (
+    feed TEXT NOT NULL, seq INTEGER NOT NULL, hash TEXT NOT NULL, time INTEGER NOT NULL,
+    bytes BLOB NOT NULL, PRIMARY KEY (feed, seq, hash)) WITHOUT ROWID;
+"""
+
+# FULL: an answer "stored" must outlive a power cut.  NORMAL would take acknowledged events back.
+_PRAGMAS: Final = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "wal_autocheckpoint=4000",
+    "cache_size=-16000",
+)
+_BUSY_SECONDS: Final = 30
+
+# A check of all pages costs a second for each GB or so; a damaged page of a larger journal is found
+# when it is used.
+_CHECKED_AT_OPEN: Final = 64 * 1024 * 1024
+
+
+class File:
+    """An open journal file.  One process may write it, many may read."""
+
+    def __init__(self, path: Path, *, readonly: bool) -> None:
+        self.path: Final = path
+        self._lock = -1 if readonly else _lock(path.with_suffix(".lock"), path)
+        try:
+            with self.told():
+                self.db: Final = _open(path, readonly=readonly)
+                self._prepare(readonly=readonly)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close it, and let another process write."""
+        if hasattr(self, "db"):
+            self.db.close()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def run(self, sql: str, values: tuple[object, ...] = ()) -> sqlite3.Cursor:
+        """Run *sql*.  Raises `StorageFailed`, `NeedsOperator` or `TryAgain`."""
+        with self.told():
+            return self.db.execute(sql, values)
+
+    def one(self, sql: str, values: tuple[object, ...] = ()) -> Any:  # noqa: ANN401 - SQLite's
+        """Return the one value that *sql* gives; None for no row."""
+        with self.told():
+            row = self.db.execute(sql, values).fetchone()
+            return row[0] if row else None
+
+    @contextlib.contextmanager
+    def told(self) -> Iterator[None]:
+        """Raise SQLite's errors as ours."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
+
+    def _prepare(self, *, readonly: bool) -> None:
+        version = int(self.one("PRAGMA user_version"))
+        if version > SCHEMA:
+            raise NeedsOperator(
+                f"{self.path}: written by a newer mailbridge (schema {version}, this one knows"
+                f" {SCHEMA}); upgrade this program"
+            )
+        empty = version == 0 and not self.one("SELECT count(*) FROM sqlite_master")
+        if not empty and self.one("PRAGMA application_id") != _APPLICATION:
+            raise NeedsOperator(f"{self.path}: is no journal of a relay")
+        if empty and readonly:
+            raise NeedsOperator(f"{self.path}: is empty; no relay has begun it")
+        if not readonly:
+            for pragma in _PRAGMAS:
+                self.db.execute(f"PRAGMA {pragma}")
+        if empty:
+            self._create()
+        elif not readonly and self.path.stat().st_size <= _CHECKED_AT_OPEN:
+            found = str(self.one("PRAGMA quick_check(1)"))
+            if found != "ok":
+                raise self._damaged(found)
+
+    def _create(self) -> None:
+        self.db.executescript(f"BEGIN IMMEDIATE;{_TABLES}")
+        values = (("id", secrets.token_hex(4)), ("horizon", 0), ("published", 0))
+        self.db.executemany("INSERT INTO meta VALUES (?, ?)", values)
+        self.db.execute(f"PRAGMA application_id = {_APPLICATION}")
+        self.db.execute(f"PRAGMA user_version = {SCHEMA}")
+        self.db.execute("COMMIT")
+
+    def _explained(self, error: sqlite3.Error) -> MailbridgeError:
+        # The low byte is the primary code, the rest tells more of it.
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return self._damaged(str(error))
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return TryAgain(f"{self.path}: kept busy by another process for {_BUSY_SECONDS} s")
+        return StorageFailed(f"{self.path}: {error}; what was acknowledged is safe")
+
+    def _damaged(self, found: str) -> NeedsOperator:
+        words = found.splitlines()[-1][:200] if found else "?"
+        return NeedsOperator(
+            f"{self.path}: damaged ({words}); restore a backup, or move it away and the sources"
+            " send again what they have"
+        )
+
+
+def _open(path: Path, *, readonly: bool) -> sqlite3.Connection:
+    if readonly:
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        # On a medium that cannot be written SQLite opens no WAL; if there is none, none is needed.
+        wal = path.with_name(path.name + "-wal")
+        if not os.access(path.parent, os.W_OK) and not wal.exists():
+            uri += "&immutable=1"
+        return sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
+    # The file is born closed: SQLite itself would make it as the umask says.
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    # A relay opens it in one thread, so that errors come there, and uses it in another.
+    return sqlite3.connect(
+        path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+
+
+def _lock(lock: Path, path: Path) -> int:
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StorageFailed(f"{lock}: cannot be opened: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise TryAgain(
+            f"{path}: another relay runs on this state; stop it, or give another --state"
+        ) from error
+    return descriptor

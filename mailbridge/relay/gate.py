@@ -1,0 +1,53 @@
+"""Whose events a relay takes: keys, and which tags each may emit.  Both may change at any time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from mailbridge.errors import NotPermitted
+from mailbridge.event import SignedEvent, VerifiedEvent
+from mailbridge.keyring import Policy, TrustedKeys, state_dirs
+from mailbridge.signing import VerifyKey, verify
+
+
+class Gate:
+    """The keys in `<state>/keys/trusted`, the *own* ones, and `<state>/policy.toml`."""
+
+    def __init__(self, state: Path, relay: str, own: Mapping[str, VerifyKey]) -> None:
+        self._trusted: Final = TrustedKeys([state_dirs(state)[1]])
+        self._policy: Final = Policy(state / "policy.toml")
+        self._relay: Final = relay
+        self._own: Final = dict(own)
+        self._read: Mapping[str, VerifyKey] | None = None
+        self._keys: dict[str, VerifyKey] = {}
+
+    def keys(self) -> Mapping[str, VerifyKey]:
+        """Return the keys of sources by entity, as they are now."""
+        trusted = self._trusted.current()
+        if trusted is not self._read:
+            self._read = trusted
+            self._keys = {**trusted, **self._own}
+            # What we signed is what somebody else emitted: if his key is gone, so is his event.
+            self._keys.pop(self._relay, None)
+        return self._keys
+
+    def admit(self, event: SignedEvent) -> VerifiedEvent:
+        """
+        Vouch for *event*, and that who emitted it may emit its tag.
+
+        Raises `UnknownOrigin`, `NotPermitted` (both may change) or `BadSignature`.
+        """
+        keys = self.keys()
+        verified = verify(event, keys)
+        emitters = [event.feed.entity] if event.feed else [e for e in event.signatures if e in keys]
+        if not any(self._may(entity, event.tag) for entity in emitters):
+            raise NotPermitted(
+                f"{', '.join(emitters)} may not emit {event.tag};"
+                " a line in policy.toml lets it ('mailbridge key trust FILE --tags')"
+            )
+        return verified
+
+    def _may(self, entity: str, tag: str) -> bool:
+        return entity in self._own or self._policy.allows(entity, tag)

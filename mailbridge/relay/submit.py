@@ -1,0 +1,207 @@
+"""What becomes of a submission: an event, a signed head, or a question of its source."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Final, Literal, NamedTuple
+
+import msgspec
+
+from mailbridge.errors import BadInput, BadSignature, MalformedEvent, NotPermitted, UnknownOrigin
+from mailbridge.event import MAX_EVENT_BYTES, SignedEvent, canonical, parse_json, read_event
+from mailbridge.feed import Fit, fit, is_feed_id, read_head
+from mailbridge.journal import Batch, Journal
+from mailbridge.relay.claims import Claims
+from mailbridge.relay.gate import Gate
+from mailbridge.signing import KEY_ID, SigningKey, check_note
+
+AGE: Final = timedelta(days=2)
+"""
+How far from now the `time` of an event without a feed may be.
+
+Laniakea's own clients write local time without an offset, hence days; a captured event that comes
+back within them is known by its uuid.
+"""
+
+MAX_UUIDS: Final = 10_000
+"""In one answer to a source that begins a new epoch."""
+
+_log = logging.getLogger(__name__)
+
+Status = Literal["stored", "duplicate", "gap", "held", "refused"]
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a source is told about one event (wire.md, Submit with acknowledgement)."""
+
+    uuid: str | None = None
+    status: Status
+    feed: str | None = None
+    seq: int | None = None
+    hash: str | None = None
+    want: int | None = None
+    reason: str | None = None
+
+
+class Taken(NamedTuple):
+    """The answer to a submission, and the frames to publish if it is the first of its uuid."""
+
+    answer: Answer
+    publish: tuple[bytes, bytes] | None = None
+
+
+class _Uuids(msgspec.Struct, frozen=True, kw_only=True):
+    entity: str
+    after: int = 0
+    limit: int = MAX_UUIDS
+
+
+class Submissions:
+    """Decides about what sources send.  Everything durable goes through the batch it is given."""
+
+    def __init__(self, journal: Journal, gate: Gate, key: SigningKey, claims: Claims) -> None:
+        self._journal: Final = journal
+        self._gate: Final = gate
+        self._key: Final = key
+        self._claims: Final = claims
+
+    def event(self, body: bytes, batch: Batch, now: datetime) -> Taken:
+        """Journal the event in *body* if it is new and may be; say what became of it."""
+        try:
+            event = read_event(body, limit=MAX_EVENT_BYTES)
+            _check_link(event)
+        except MalformedEvent as error:
+            return Taken(Answer(status="refused", reason=str(error)))
+        # What is here already needs no proof: it gave it when it came.
+        known = batch.hash_at(event.feed.id, event.feed.seq) if event.feed else batch.first(event)
+        if known == event.hash:
+            return Taken(_about(event, "duplicate"))
+        try:
+            self._gate.admit(event)
+        except BadSignature as error:
+            return Taken(_about(event, "refused", str(error)))
+        except (UnknownOrigin, NotPermitted) as error:
+            return Taken(_about(event, "held", str(error)))
+        wrong = self._misfit(event, known, batch) if event.feed else _stale(event, known, now)
+        if wrong:
+            return Taken(wrong)
+        stored = self._countersigned(event)
+        first = batch.append(event, stored)
+        if event.feed:
+            self._claims.met(event.feed.id, event.feed.seq)
+        return Taken(_about(event, "stored"), (event.tag.encode(), stored) if first else None)
+
+    def head(self, body: bytes, batch: Batch) -> bytes:
+        """Keep the signed head in *body*, and return how far the feeds of its entity are here."""
+        try:
+            fields = parse_json(body, limit=MAX_EVENT_BYTES)
+            head = read_head(fields)
+            entity = head.feed.partition("/")[0]
+            check_note(fields, self._gate.keys(), entity)
+        except UnknownOrigin as error:
+            return msgspec.json.encode({"status": "held", "reason": str(error)})
+        except BadInput as error:
+            return msgspec.json.encode({"status": "refused", "reason": str(error)})
+        here = batch.head(head.feed)
+        known = batch.hash_at(head.feed, head.seq)
+        if known is not None and head.hash is not None and known != head.hash:
+            self._keep_fork(batch, head.feed, head.seq, head.hash, body)
+        else:
+            batch.note(head, body)
+        claim = self._claims.get(head.feed)
+        return msgspec.json.encode(
+            {
+                "status": "head",
+                "feed": head.feed,
+                "seq": here.seq,
+                "hash": here.hash,
+                "feeds": self._feeds_of(entity),
+                "claimed": claim,
+            }
+        )
+
+    def question(self, body: bytes) -> bytes:
+        """Return which uuids of a source are here, so that a new epoch emits nothing twice."""
+        try:
+            fields = parse_json(body, limit=MAX_EVENT_BYTES)
+            asked = msgspec.convert(fields.get("uuids"), _Uuids)
+        except (BadInput, msgspec.ValidationError) as error:
+            return msgspec.json.encode({"status": "refused", "reason": str(error)})
+        limit = max(1, min(asked.limit, MAX_UUIDS))
+        uuids, after = self._journal.uuids(asked.entity, max(0, asked.after), limit)
+        return msgspec.json.encode({"status": "uuids", "uuids": uuids, "after": after})
+
+    def _misfit(self, event: SignedEvent, known: str | None, batch: Batch) -> Answer | None:
+        link = event.feed
+        if link is None:
+            return None
+        claim = self._claims.get(link.id)
+        head = batch.head(link.id)
+        if claim and (
+            claim.seq <= head.seq or (claim.seq == link.seq and claim.hash != event.hash)
+        ):
+            return _about(event, "refused", "a reader holds other events of this feed than we do")
+        how = fit(head, event)
+        if how is Fit.NEXT:
+            return None
+        if how is Fit.GAP:
+            return _about(event, "gap", want=head.seq + 1)
+        self._keep_fork(batch, link.id, link.seq, event.hash, event.raw)
+        if known:
+            return _about(event, "refused", f"fork: number {link.seq} is another event here")
+        return _about(event, "refused", f"fork: it does not follow number {head.seq} as it is here")
+
+    def _keep_fork(self, batch: Batch, feed: str, seq: int, claimed: str, raw: bytes) -> None:
+        batch.fork(feed, seq, claimed, raw)
+        _log.error("fork of feed %s at number %d: the evidence is kept in the journal", feed, seq)
+
+    def _feeds_of(self, entity: str) -> Mapping[str, tuple[int, str | None]]:
+        return {
+            feed: (state.head.seq, state.head.hash)
+            for feed, state in self._journal.heads().items()
+            if feed.startswith(f"{entity}/")
+        }
+
+    def _countersigned(self, event: SignedEvent) -> bytes:
+        # The signed part goes on as it is.  `unsigned` does not: nobody stands for it.
+        ours = {KEY_ID: self._key.sign(event.preimage)}
+        signatures = canonical({**event.signatures, self._key.entity: ours})
+        return b'%b,"signatures":%b}' % (event.preimage[:-1], signatures)
+
+
+def _check_link(event: SignedEvent) -> None:
+    link = event.feed
+    if link and (not is_feed_id(link.id) or link.seq < 1 or link.tag_seq < 1):
+        raise MalformedEvent(
+            f"no event: {link.id[:80]!r}, number {link.seq}, is no place in a feed"
+        )
+
+
+def _stale(event: SignedEvent, known: str | None, now: datetime) -> Answer | None:
+    if known:
+        return _about(event, "refused", "another event with this tag and uuid is here")
+    try:
+        time = datetime.fromisoformat(event.time)
+    except ValueError:
+        return _about(event, "refused", f"time {event.time[:40]!r} is not ISO 8601")
+    if time.tzinfo is None:
+        time = time.replace(tzinfo=UTC)
+    if abs(now - time) > AGE:
+        return _about(event, "refused", f"without a feed it must not be older than {AGE.days} days")
+    return None
+
+
+def _about(
+    event: SignedEvent, status: Status, reason: str | None = None, *, want: int | None = None
+) -> Answer:
+    return Answer(
+        uuid=event.uuid,
+        status=status,
+        feed=event.feed.id if event.feed else None,
+        seq=event.feed.seq if event.feed else None,
+        hash=event.hash,
+        want=want,
+        reason=reason,
+    )
