@@ -285,7 +285,6 @@ def held(world: World, upload: Upload, queue: str) -> Tale:
     letter = _private(world, upload, said, program=_UPLOAD, action="policy", suite=suites)
     letter = letter.with_header("Subject", f"{upload.name}.changes ACCEPTED into {suites}")
     told = upload.expected("today") | {"policy_suites": [queue], "policy_queue": queue}
-    del told["suites"]
     return Tale(
         what="dak held",
         letter=through_mailman(letter, TEAM, LISTS),

@@ -181,11 +181,12 @@ class _Story:
     def _policy(self) -> Tale:
         world = self.world
         package = world.package()
+        package.updates += 1
         upload = dak.prepare(
             world,
             package,
             suite="proposed-updates",
-            version=f"{package.version}+demo{world.rng.randrange(10, 14)}u{world.rng.randrange(9)}",
+            version=f"{package.version}+demo12u{package.updates}",
             by=world.somebody(),
         )
         return dak.held(world, upload, "stable-new")
@@ -193,11 +194,12 @@ class _Story:
     def _rebuilt(self) -> Tale:
         world = self.world
         package = world.rng.choice([p for p in world.packages if p.arch != "all"])
+        package.rebuilds += 1
         upload = dak.prepare(
             world,
             package,
             suite="unstable",
-            version=f"{package.version}+b{world.rng.randrange(1, 9)}",
+            version=f"{package.version}+b{package.rebuilds}",
             by=world.somebody(),
             binnmu=True,
         )
@@ -229,7 +231,7 @@ class _Story:
     def _source_upload(self, package: Package, *, closing: bool = False) -> Upload:
         """Return the next upload of *package*; with *closing* it closes bugs, and mails follow."""
         world = self.world
-        package.derived = 0
+        package.derived = package.rebuilds = package.updates = 0
         package.revision += 1
         if world.chance(0.35):
             package.revision = 1

@@ -106,7 +106,9 @@ class Package:
     upstream: list[int]
     revision: int = 1
     derived: int = 0
-    """Of the derivative's version; 0 where it never took this revision."""
+    rebuilds: int = 0
+    updates: int = 0
+    """How often the derivative, the builders and the stable team have had this version."""
     bugs: list[OpenBug] = field(default_factory=list)
 
     @property
