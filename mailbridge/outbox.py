@@ -87,14 +87,16 @@ class Verdict(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """An event of the feed, as it goes out."""
+    """An event of the feed, ready to go out as it is."""
 
     seq: int
     uuid: str
     tag: str
     hash: str
     raw: bytes
+    """The very bytes, our signature in them.  Sent unchanged, however often."""
     backfill: bool
+    """It came from old mail; a Lighthouse never gets it."""
 
 
 class Quarantined(NamedTuple):
@@ -242,6 +244,13 @@ class Outbox:
             *(seq, limit),
         )
         return [Stored(n, str(uuid.UUID(bytes=u)), t, h, r, bool(b)) for n, u, t, h, r, b in rows]
+
+    def all(self) -> Iterator[Stored]:
+        """Yield every event of the feed, in order."""
+        seq = 0
+        while page := self.after(seq, 500):
+            yield from page
+            seq = page[-1].seq
 
     def hash_of(self, seq: int) -> str | None:
         """Return the hash of event *seq*, or None if there is no such event."""

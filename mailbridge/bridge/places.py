@@ -63,7 +63,8 @@ class Place:
         self._gateway: Final = gateway
         self._after, self._age = ("delete", 0) if spool else config.after(sources[0].after)
         self._skip: Final = not spool and sources[0].existing == "skip"
-        self._rate: Final = config.rate(sources[0].rate) if sources[0].rate else math.inf
+        rate = None if spool else sources[0].rate
+        self._rate: Final = config.rate(rate) if rate else math.inf
         self._credit = min(self._rate, BATCH)
         self._credit_at = time.monotonic()
         self._folders: Final = maildir.Folders(path, subfolders=self.subfolders)

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -122,11 +122,12 @@ class Bridge:
             for path, sources, spool in watched(config, state.spool)
         ]
 
-    def run(self, targets: Sequence[Target], stop: Stop, ready: Callable[[], str]) -> None:
+    def run(self, targets: Sequence[Target], stop: Stop, ready: str) -> None:
         """
         Take mail in and send it until *stop*.
 
-        When mail is being taken in, and not before, *ready*'s line is printed and systemd is told.
+        When mail is being taken in, and not before, the line *ready* is printed with what was
+        found, and systemd is told.
         """
         loop = Loop(
             self.state.directory,
@@ -137,8 +138,7 @@ class Bridge:
         )
         try:
             loop.start()
-            line = ready()
-            print(f"ready {line} | {' | '.join(self.found())}", file=sys.stderr, flush=True)  # noqa: T201 - promised
+            print(f"ready {ready} | {' | '.join(self.found())}", file=sys.stderr, flush=True)  # noqa: T201 - promised
             notify("READY=1", f"STATUS={loop.status()}")
             loop.run(stop)
             notify("STOPPING=1")

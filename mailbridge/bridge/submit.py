@@ -57,15 +57,25 @@ class RelayTarget:
     """One relay of ours that everything in the outbox goes to.  See `target.Target`."""
 
     def __init__(
-        self, context: Context, endpoint: str, ledger: Ledger, *, ancestors: Collection[str] = ()
+        self,
+        context: Context,
+        endpoint: str,
+        ledger: Ledger,
+        *,
+        name: str = "",
+        ancestors: Collection[str] = (),
     ) -> None:
-        """Connect to *endpoint*.  *ancestors* are the former feeds of this entity we know of."""
-        self.name: Final = endpoint
+        """
+        Connect to *endpoint*, remembered by *name* where its port may change.
+
+        *ancestors* are the former feeds of this entity that we know of.
+        """
+        self.name: Final = name or endpoint
         self._ledger: Final = ledger
         self._ancestors: Final = ancestors
         self._socket: Final = submitter(context, endpoint)
         self._feed: Final = ledger.head().feed
-        self._known: Final = ledger.acknowledged(endpoint)
+        self._known: Final = ledger.acknowledged(self.name)
         self._agreed = False
         """The relay's head is known, and ours goes on from there."""
         self._acked = 0

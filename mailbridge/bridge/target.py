@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import zmq
 
 from mailbridge.feed import Head
+from mailbridge.outbox import Stored
 
 
-class Sendable(NamedTuple):
-    """An event of the outbox, ready to go out as it is."""
-
-    seq: int
-    uuid: str
-    tag: str
-    hash: str
-    raw: bytes
-    """The stored bytes, our signature in them.  Sent unchanged, however often."""
-    backfill: bool
-    """It came from old mail; a Lighthouse never gets it."""
+Sendable = Stored
+"""What a target sends: the outbox's own rows."""
 
 
 class Ledger(Protocol):
@@ -57,8 +49,9 @@ class Target(Protocol):
     `time.monotonic()`.  What cannot be mended here is raised as `NeedsOperator`.
     """
 
-    name: str
-    """What the outbox remembers it by: stable over restarts, as `tcp://127.0.0.1:5581`."""
+    @property
+    def name(self) -> str:
+        """What the outbox remembers it by: stable over restarts, as `tcp://127.0.0.1:5581`."""
 
     @property
     def sockets(self) -> Sequence[zmq.Socket[bytes]]:

@@ -1,0 +1,50 @@
+"""A new epoch: what an operator starts once, after an outbox was lost or restored."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from mailbridge.bridge.submit import ask_for_epoch
+from mailbridge.outbox import Outbox
+from mailbridge.wire.sockets import Context
+
+log = logging.getLogger("mailbridge.epoch")
+
+TIMEOUT: Final = 30.0
+"""Seconds that a relay has to tell what it holds."""
+
+
+def begin(
+    outbox: Outbox,
+    context: Context,
+    relays: Sequence[str],
+    *,
+    entity: str,
+    timeout: float = TIMEOUT,
+) -> None:
+    """
+    Begin a new feed, linked to the newest head that any of *relays* has of *entity*.
+
+    What all of them have is not emitted again; without any relay (a Lighthouse keeps nothing) that
+    is what was acknowledged.  Raises `TryAgain` while one of them does not answer.
+    """
+    ours = outbox.head()
+    heads: dict[str, tuple[int, str | None]] = {ours.feed: (ours.seq, ours.hash)}
+    known: set[str] | None = None
+    if relays:
+        heads = {}
+    for endpoint in relays:
+        feeds, uuids = ask_for_epoch(context, endpoint, outbox, entity=entity, timeout=timeout)
+        for feed, head in feeds.items():
+            heads[feed] = max(heads.get(feed, head), head, key=lambda one: one[0])
+        known = uuids if known is None else known & uuids
+    if known is None:
+        sent = min(outbox.targets().values(), default=0)
+        known = {event.uuid for event in outbox.all() if event.seq <= sent}
+    # Epochs are UTC times: the greatest id of one entity is the latest.
+    prev = heads[max(heads)][1] if heads else None
+    outbox.begin_epoch(prev=prev, known=known, ancestors=heads, now=datetime.now(UTC))
+    log.info("new epoch %s after %s", outbox.feed, max(heads, default="nothing"))

@@ -1,0 +1,103 @@
+"""`mailbridge bridge`: the bridge alone, towards relays of ours or a Lighthouse."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mailbridge.config import Submit
+
+SUMMARY = "The bridge alone: Maildirs to a relay, or to a Lighthouse"
+GROUP = "run the gateway"
+EXAMPLE = (
+    "mailbridge bridge --maildir ~/Maildir --lighthouse tcp://127.0.0.1:5571,tcp://127.0.0.1:5572"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `bridge`."""
+    from mailbridge.cli._gateway import add_source_options
+
+    add_source_options(parser)
+    parser.add_argument(
+        "--submit",
+        action="append",
+        default=[],
+        metavar="ENDPOINT",
+        help="a relay's submit socket to send to (repeatable)",
+    )
+    parser.add_argument(
+        "--lighthouse",
+        metavar="SUBMIT,PUBLISH",
+        help="the sockets of a Laniakea relay to send to instead",
+    )
+    parser.add_argument(
+        "--new-epoch",
+        action="store_true",
+        help="once, after the outbox was lost or restored: begin a new feed",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run until SIGTERM or Ctrl-C."""
+    from contextlib import ExitStack
+
+    import msgspec
+
+    from mailbridge.bridge import epoch
+    from mailbridge.bridge.lighthouse import LighthouseTarget
+    from mailbridge.bridge.serve import bridge
+    from mailbridge.bridge.submit import RelayTarget
+    from mailbridge.bridge.target import Target
+    from mailbridge.cli._gateway import configured, with_maildirs
+    from mailbridge.service import StopSignal, set_up_logging
+    from mailbridge.wire.sockets import make_context
+
+    set_up_logging()
+    config = with_maildirs(configured(arguments), arguments)
+    config = msgspec.structs.replace(config, submit=_submit(config.submit, arguments))
+    to, lighthouse = config.submit.to, config.submit.lighthouse
+    with ExitStack() as stack:
+        stop = stack.enter_context(StopSignal())
+        ours = stack.enter_context(bridge(config, accept_test=arguments.accept_test))
+        outbox, entity = ours.state.outbox, ours.state.key.entity
+        context = make_context()
+        stack.callback(context.term)
+        if arguments.new_epoch:
+            epoch.begin(outbox, context, to, entity=entity)
+        targets: list[Target] = [
+            RelayTarget(context, endpoint, outbox, ancestors=outbox.ancestors()) for endpoint in to
+        ]
+        ready = [f"submit={endpoint}" for endpoint in to]
+        if lighthouse:
+            targets.append(LighthouseTarget(context, lighthouse, outbox))
+            ready = [f"submit={lighthouse.submit}", f"publish={lighthouse.publish}"]
+        ours.run(targets, stop, ready=" ".join([*ready, f"key={entity}"]))
+    return 0
+
+
+def _submit(submit: Submit, arguments: argparse.Namespace) -> Submit:
+    """Return where to send: what *arguments* say, else what is configured."""
+    from mailbridge.config import Lighthouse
+    from mailbridge.config import Submit as Targets
+    from mailbridge.errors import ConfigError, UsageError
+
+    if arguments.lighthouse:
+        pair = arguments.lighthouse.split(",")
+        if len(pair) != 2:  # noqa: PLR2004 - a pair
+            raise UsageError(
+                f"--lighthouse {arguments.lighthouse!r}: SUBMIT,PUBLISH expected, as"
+                " tcp://127.0.0.1:5571,tcp://127.0.0.1:5572"
+            )
+        return Targets(
+            to=tuple(arguments.submit), lighthouse=Lighthouse(submit=pair[0], publish=pair[1])
+        )
+    if arguments.submit:
+        return Targets(to=tuple(arguments.submit))
+    if not submit.to and not submit.lighthouse:
+        raise ConfigError(
+            "nowhere to send to: --submit ENDPOINT or --lighthouse SUBMIT,PUBLISH names it;"
+            " `mailbridge run` has a relay of its own"
+        )
+    return submit
