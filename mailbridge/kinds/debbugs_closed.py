@@ -15,7 +15,7 @@ from mailbridge.payloads import BugClosed, Clip, Event, Person
 
 FAMILY: Final = Family.DEBBUGS
 PAYLOADS: Final = (BugClosed,)
-ATTESTED: Final = "real mails; they-closed: rendered from the sender's templates"
+ATTESTED: Final = "real mails"
 
 Via = Literal["upload", "mail", "control", "removal"]
 
