@@ -124,7 +124,7 @@ class Relay:
         self.key = secret.verify_key
         claims = Claims()
         self._submissions = Submissions(self._journal, gate, secret, claims)
-        self._reads = Reads(self._journal, gate, secret.verify_key, claims, self._answer_reader)
+        self._reads = Reads(self._journal, gate, secret, claims, self._answer_reader)
         self._published = self._journal.published()
         self._thread = threading.Thread(target=self._serve, name="relay", daemon=True)
         self._thread.start()

@@ -18,7 +18,7 @@ from mailbridge.event import MAX_EVENT_BYTES, parse_json, read_event
 from mailbridge.journal import Journal
 from mailbridge.relay.claims import Claim, Claims
 from mailbridge.relay.gate import Gate
-from mailbridge.signing import VerifyKey, verify
+from mailbridge.signing import SigningKey, sign_note, verify
 
 MAX_REQUEST: Final = 256 * 1024
 MAX_LIMIT: Final = 2000
@@ -85,7 +85,7 @@ class Reads:
     """Answers readers from the journal.  *send* takes the frames, the peer's identity first."""
 
     def __init__(
-        self, journal: Journal, gate: Gate, key: VerifyKey, claims: Claims, send: Send
+        self, journal: Journal, gate: Gate, key: SigningKey, claims: Claims, send: Send
     ) -> None:
         self._journal: Final = journal
         self._gate: Final = gate
@@ -312,8 +312,11 @@ class Reads:
 
     def _keys(self, request: Request) -> list[bytes]:
         sources = {entity: key.base64 for entity, key in self._gate.keys().items()}
-        relay = {self._key.entity: self._key.base64}
-        return [msgspec.json.encode({"id": request.id, "relay": relay, "sources": sources})]
+        relay = {self._key.entity: self._key.verify_key.base64}
+        # Signed, the question's id included: a reader that knows our key by its fingerprint may
+        # then believe the keys of our sources, whoever sits in between.
+        answer = {"id": request.id, "relay": relay, "sources": sources}
+        return [sign_note(answer, self._key)]
 
     # -- waiting -----------------------------------------------------------------------------------
 
