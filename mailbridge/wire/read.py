@@ -65,6 +65,9 @@ class Asks(Protocol):
     ) -> Answer:
         """Return the answer to *op* with *fields*, which may come only after *wait* seconds."""
 
+    def pause(self, seconds: float) -> None:
+        """Do nothing for *seconds*.  Raises `Stopped`."""
+
     def stop(self) -> None:
         """Make a waiting `ask` raise `Stopped`, and every later one.  Any thread may call it."""
 
@@ -130,6 +133,13 @@ class Asker:
             raise Refused(str(code)[:50], f"{self._endpoint} refuses: {told or code}")
         return answer
 
+    def pause(self, seconds: float) -> None:
+        """Do nothing for *seconds*.  Raises `Stopped`."""
+        poller = zmq.Poller()
+        poller.register(self._wake.fileno(), zmq.POLLIN)
+        if poller.poll(int(seconds * 1000)):
+            raise Stopped
+
     def stop(self) -> None:
         """Make a waiting `ask` raise `Stopped`, and every later one.  Any thread may call it."""
         self._stopped = True
@@ -146,7 +156,7 @@ class Asker:
         if self._socket is None:
             if self._failures > 1:
                 pause = _FIRST_PAUSE * 2 ** min(self._failures - 2, 10)
-                self._pause(min(pause, _LONGEST_PAUSE))
+                self.pause(min(pause, _LONGEST_PAUSE))
             self._socket = asker(self._context, self._endpoint, "URL")
             # A relay that went away has forgotten the question: it is to be asked again at once,
             # not when the time for its answer is over.
@@ -158,12 +168,6 @@ class Asker:
             self._socket.disable_monitor()
             self._socket.close()
         self._socket = self._monitor = None
-
-    def _pause(self, seconds: float) -> None:
-        poller = zmq.Poller()
-        poller.register(self._wake.fileno(), zmq.POLLIN)
-        if poller.poll(int(seconds * 1000)):
-            raise Stopped
 
     def _answer(self, socket: Socket, number: str, deadline: float) -> Answer:
         poller = zmq.Poller()
