@@ -10,7 +10,6 @@ import zmq
 from mailbridge.feed import Head
 from mailbridge.outbox import Stored
 
-
 Sendable = Stored
 """What a target sends: the outbox's own rows."""
 

@@ -46,7 +46,6 @@ def run(arguments: argparse.Namespace) -> int:
     import msgspec
 
     from mailbridge.bridge import epoch
-    from mailbridge.bridge.lighthouse import LighthouseTarget
     from mailbridge.bridge.serve import bridge
     from mailbridge.bridge.submit import RelayTarget
     from mailbridge.bridge.target import Target
@@ -71,6 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
         ]
         ready = [f"submit={endpoint}" for endpoint in to]
         if lighthouse:
+            from mailbridge.bridge.lighthouse import LighthouseTarget
+
             targets.append(LighthouseTarget(context, lighthouse, outbox))
             ready = [f"submit={lighthouse.submit}", f"publish={lighthouse.publish}"]
         ours.run(targets, stop, ready=" ".join([*ready, f"key={entity}"]))

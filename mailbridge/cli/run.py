@@ -53,7 +53,12 @@ def run(arguments: argparse.Namespace) -> int:
         stop = stack.enter_context(StopSignal())
         ours = stack.enter_context(bridge(config, accept_test=arguments.accept_test))
         key = ours.state.key
-        relay = Relay(ours.state.directory, relay_config, own={key.entity: key.verify_key})
+        relay = Relay(
+            ours.state.directory,
+            relay_config,
+            own={key.entity: key.verify_key},
+            on_failure=stop.set,
+        )
         relay.start()
         stack.callback(relay.stop)
         context = make_context()
@@ -69,6 +74,8 @@ def run(arguments: argparse.Namespace) -> int:
         ours.run(
             [target], stop, ready=f"{ready} | 'mailbridge tail {_reachable(read)}' shows events"
         )
+        if relay.failure:
+            raise relay.failure
     return 0
 
 
