@@ -35,7 +35,7 @@ _PRAGMAS: Final = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
 _SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
--- The current feed.  A uuid is here once; a former feed's uuids are in `former`.
+-- The current feed.  A uuid is here once, and a former feed's uuids are in `former`.
 CREATE TABLE event (
     seq INTEGER PRIMARY KEY, uuid BLOB NOT NULL UNIQUE, tag TEXT NOT NULL, hash TEXT NOT NULL,
     raw BLOB NOT NULL, backfill INTEGER NOT NULL, mail BLOB);
