@@ -54,7 +54,7 @@ class Notice(NamedTuple):
         """The bug's number.  Raises `MalformedMail` where there is none."""
         if not _NUMBER.fullmatch(self.rest):
             raise MalformedMail(
-                f"X-{self.project}-PR-Message: {self.kind}: bug number expected, got {self.rest!r}"
+                f"PR-Message of {self.project}: {self.kind} of which bug?  got {self.rest[:60]!r}"
             )
         return int(self.rest)
 
