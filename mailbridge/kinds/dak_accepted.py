@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from mailbridge import dak
 from mailbridge.changes import (
+    MAX_FILES,
     Changes,
     facts,
     identity,
@@ -30,8 +31,7 @@ FAMILY = Family.DAK
 PAYLOADS = (PackageUploadAccepted, PackageUploadHeld)
 ATTESTED = "real mails"
 
-# "(new) " before the name came with files that needed an override.
-_LISTED: Final = re.compile(r"(?:\(new\) )?([A-Za-z0-9][A-Za-z0-9.+:~_-]*\.[a-z0-9.]+)(?: .*)?")
+_FILE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+:~_-]*")
 
 
 def recognise(mail: Mail, site: Site, archive: str) -> Sequence[Event] | NoEvent | None:
@@ -102,9 +102,8 @@ def _listed(  # noqa: PLR0913, PLR0917 - what the mail tells, of one event
     mail: Mail, notice: dak.Notice, site: Site, archive: str, where: dak.Suites, clip: Clip
 ) -> Event:
     stem = dak.upload_name(mail, notice)
-    _, accepted, after = f"\n{mail.text}".partition("\nAccepted:\n")
-    names = [found[1] for line in after.split("\n") if (found := _LISTED.fullmatch(line.rstrip()))]
-    if stem is None or stem.count("_") != 2 or not accepted or not names:  # noqa: PLR2004
+    names = _listed_names(mail.text)
+    if stem is None or stem.count("_") != 2 or not names:  # noqa: PLR2004
         raise MalformedMail("an accepted upload without its .changes")
     source, version, arch = stem.split("_")
     source = dak.source_name(mail) or source
@@ -132,3 +131,18 @@ def _listed(  # noqa: PLR0913, PLR0917 - what the mail tells, of one event
         "files": sorted([name, 0, ""] for name in names),
     }
     return _event(told, known, where, clip, None)
+
+
+def _listed_names(text: str) -> list[str]:
+    """Return the files in the list that ACCEPTED once had: `name`, and where it went below."""
+    lines = f"\n{text}".partition("\nAccepted:\n")[2].split("\n")
+    names: dict[str, None] = {}
+    for line, below in zip(lines, [*lines[1:], ""], strict=True):
+        # A file that was new to the archive had no place yet, but section and priority.
+        new = line.removeprefix("(new) ").partition(" ")[0] if line.startswith("(new) ") else ""
+        name = new or (line.rstrip() if below.startswith("  to ") else "")
+        if _FILE.fullmatch(name):
+            names[name] = None
+        if len(names) > MAX_FILES:
+            raise MalformedMail(f"more than {MAX_FILES} files accepted")
+    return list(names)
