@@ -268,16 +268,19 @@ _KINDS: Final = {
 
 
 def _written_to(fd: int) -> bool:
-    """Say whether anybody has the file open for writing, as far as we are allowed to ask."""
+    """
+    Say whether anybody has the file open for writing, as far as we are allowed to ask.
+
+    If nobody has, whoever wants to has to wait until *fd* is closed.
+    """
     try:
-        # Whoever opens it for writing while we hold the lease makes the kernel send us a signal:
-        # by default SIGIO, which would end the process.  SIGURG is ignored unless asked for.
+        # Whoever waits makes the kernel send us a signal: by default SIGIO, which would end the
+        # process.  SIGURG is ignored unless asked for.
         fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except OSError as error:
         # Anything but EAGAIN: another owner's file, or a file system that knows no leases.
         return error.errno == errno.EAGAIN
-    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     return False
 
 

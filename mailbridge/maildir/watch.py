@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
+from mailbridge.errors import MailbridgeError
 from mailbridge.maildir.scan import folders
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class Watch:
                     self._schedule(observer, folder)
         except OSError as error:
             observer.stop()
+            observer.join()
             self._poll(error)
             return
         self._observer = observer
@@ -139,10 +141,13 @@ class Watch:
     def _wanted(self) -> list[Path]:
         wanted = []
         for maildir in self._maildirs:
-            subfolders = maildir in self._subfolders
-            if subfolders:
+            if maildir in self._subfolders:
                 wanted.append(maildir)
-            wanted += folders(maildir, subfolders=subfolders)
+            try:
+                wanted += folders(maildir, subfolders=maildir in self._subfolders)
+            except MailbridgeError:
+                # It cannot be listed.  Whoever scans it says so; its own two may still be seen.
+                wanted += folders(maildir)
         return wanted
 
     def _schedule(self, observer: InotifyObserver, folder: Path) -> None:
@@ -205,4 +210,6 @@ def _identity(folder: Path) -> tuple[int, int] | None:
     except OSError:
         # Gone, or no longer ours to see.  That it was there before makes the difference.
         return None
-    return found.st_dev, found.st_ino
+    # watchdog takes a folder that may not be read for watched (it ignores EACCES, 7.1).
+    readable = os.access(folder, os.R_OK, effective_ids=True)
+    return (found.st_dev, found.st_ino) if readable else None
