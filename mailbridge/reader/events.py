@@ -77,7 +77,7 @@ class Events(Iterator[SignedEvent]):
         self._since: Final = since
         self._unverified: Final = unverified
         self._deadline: Final = None if timeout is None else time.monotonic() + timeout
-        self._file: Final = CursorFile(cursor_file, url, self._tags) if cursor_file else None
+        self._file: Final = CursorFile(cursor_file, self._tags) if cursor_file else None
         there = self._file.load() if self._file else None
         self._chain: Final = Chain(there.feeds if there else None, filtered=bool(self._tags))
         self._cursor = there.cursor if there else None
@@ -102,6 +102,11 @@ class Events(Iterator[SignedEvent]):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    @property
+    def answered(self) -> bool:
+        """Whether the relay was there when it was last asked."""
+        return not self._away
 
     @property
     def cursor(self) -> str | None:

@@ -48,7 +48,6 @@ class Remembered(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What a cursor file holds: how far a reader is, in the journal and in each feed."""
 
     version: int = 1
-    url: str
     tags: list[str]
     cursor: str | None
     """None: before the first event."""
@@ -56,11 +55,10 @@ class Remembered(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class CursorFile:
-    """The file *path* in which one reader, of *url* and *tags*, remembers how far it is."""
+    """The file *path* in which one reader, of *tags*, remembers how far it is."""
 
-    def __init__(self, path: Path, url: str, tags: Sequence[str]) -> None:
+    def __init__(self, path: Path, tags: Sequence[str]) -> None:
         self._path: Final = path
-        self._url: Final = url
         self._tags: Final = sorted(tags)
         self._unsure = False
 
@@ -94,7 +92,7 @@ class CursorFile:
 
     def store(self, cursor: str | None, feeds: dict[str, Position]) -> None:
         """Remember it: whoever reads the file sees the old or the new, never half of one."""
-        there = Remembered(url=self._url, tags=self._tags, cursor=cursor, feeds=feeds)
+        there = Remembered(tags=self._tags, cursor=cursor, feeds=feeds)
         temporary = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}")
         try:
             temporary.write_bytes(msgspec.json.encode(there) + b"\n")
