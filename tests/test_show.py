@@ -1,0 +1,156 @@
+"""Events in words: what a person reads, and what a stranger cannot make a terminal do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailbridge.sinks.show import LINE, backing, is_proved, safe, summary
+
+UPLOAD = {
+    "source_name": "hello",
+    "source_version": "2.10-3",
+    "suite": "landing",
+    "suites": ["landing"],
+    "uploader_name": "Jane Doe",
+    "upload_name": "hello_2.10-3_source",
+}
+BUG = {"bug": 123, "package": ["hello"], "title": "crashes", "actor_name": "Jane Doe"}
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "lines"),
+    [
+        (
+            "package-upload-accepted",
+            UPLOAD | {"closes": [1, 2], "changes": "hello (2.10-3)\n .\n   * New.\n   * More."},
+            ["hello 2.10-3 accepted into landing, by Jane Doe, closes #1, #2", "  New."],
+        ),
+        (
+            "package-upload-accepted",
+            UPLOAD | {"version": "2.10-3+b1"},
+            ["hello 2.10-3+b1 accepted into landing, by Jane Doe"],
+        ),
+        (
+            # As Laniakea says that something is in NEW.
+            "package-upload-accepted",
+            {"upload_name": "hello_1", "suite": "landing", "is_new": True},
+            ["hello_1 waits in NEW into landing"],
+        ),
+        (
+            "package-upload-held",
+            UPLOAD | {"policy_queue": "stable-new", "suite": "stable"},
+            ["hello 2.10-3 waits in stable-new for stable, by Jane Doe"],
+        ),
+        (
+            "package-upload-queued-new",
+            UPLOAD,
+            ["hello 2.10-3 waits in NEW for landing, by Jane Doe"],
+        ),
+        (
+            "package-upload-rejected",
+            {"upload_name": "hello_1", "reason": "\n\nIt is bad.\nVery.", "automatic": True},
+            ["hello_1 rejected automatically", "  It is bad."],
+        ),
+        (
+            "package-upload-rejected",
+            {"upload_name": "hello_1", "reason": "no", "automatic": False},
+            ["hello_1 rejected by hand", "  no"],
+        ),
+        (
+            "bug-reported",
+            BUG | {"severity": "serious", "tags": ["patch"]},
+            ["bug #123 in hello reported, by Jane Doe (serious, patch)", "  crashes"],
+        ),
+        (
+            "bug-commented",
+            BUG | {"has_patch": True},
+            ["bug #123 in hello commented on, by Jane Doe (with a patch)", "  crashes"],
+        ),
+        (
+            "bug-closed",
+            BUG | {"via": "upload", "fixed_source": "hello", "fixed_version": "2.10-4"},
+            ["bug #123 in hello closed by the upload of hello 2.10-4, by Jane Doe", "  crashes"],
+        ),
+        (
+            "bug-closed",
+            BUG | {"via": "removal"},
+            ["bug #123 in hello closed: package removed, by Jane Doe", "  crashes"],
+        ),
+        (
+            "bug-closed",
+            {"bug": 1, "via": "mail", "fixed_version": "2", "package": list("abcdefg")},
+            ["bug #1 in a, b, c, d, e and 2 more closed, fixed in 2"],
+        ),
+        (
+            "frobnicated",
+            {"a": 1, "b": ["x", "y"], "c": True, "d": False, "e": {}, "archive": "Debian"},
+            ["frobnicated: a=1, b=x, y, c=yes"],
+        ),
+        ("frobnicated", {}, ["frobnicated: (no details)"]),
+        # What should be there is not.
+        ("bug-closed", {"title": "x"}, ["bug-closed: title=x"]),
+    ],
+)
+def test_an_event_in_words(name: str, data: dict[str, Any], lines: list[str]) -> None:
+    assert summary(f"_lk.mailbridge.{name}", data) == lines
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+KEYS = [*UPLOAD, *BUG, "closes", "changes", "is_new", "automatic", "reason", "provenance", "via"]
+
+
+@given(
+    name=st.sampled_from(["package-upload-accepted", "package-upload-rejected", "bug-closed", "x"]),
+    data=st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=5), ANY_JSON),
+)
+def test_whatever_a_stranger_emits_a_few_printable_lines_come_of_it(
+    name: str, data: dict[str, Any]
+) -> None:
+    lines = summary(f"_lk.mailbridge.{name}", data)
+
+    assert 1 <= len(lines) <= 3
+    assert all(line.isprintable() for line in lines)
+    assert backing(data).isprintable()
+    assert is_proved(data) in (True, False)
+
+
+def test_nobody_s_text_fills_the_screen() -> None:
+    lines = summary("x.bug-closed", {"bug": 1, "title": "a" * 9999, "package": ["b" * 9999] * 99})
+
+    assert max(map(len, lines)) <= LINE + 1
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Änne 你好 👍", "Änne 你好 👍"),
+        ("\x1b]0;title\x07", r"\x1b]0;title\x07"),
+        ("a\u202eb\u2066c\u200b", r"a\u202eb\u2066c\u200b"),
+        ("a\nb\tc\rd", r"a\nb\tc\rd"),
+        ("a\udcffb", r"a\udcffb"),
+        ("[bold]x[/bold]", "[bold]x[/bold]"),
+    ],
+)
+def test_what_could_command_a_terminal_is_shown_instead(text: str, shown: str) -> None:
+    assert safe(text) == shown
+
+
+def test_what_backs_an_event_is_told_in_words() -> None:
+    def told(how: str, who: str | None = None) -> str:
+        return backing({"provenance": {"sent_by": {"how": how} | ({"who": who} if who else {})}})
+
+    assert told("none") == "nothing: anyone who can mail this mailbox could have sent it"
+    assert told("dkim", "archive.example.org") == "the DKIM signature of 'archive.example.org'"
+    assert told("magic") == "a way we do not know: 'magic'"
+    assert backing({}) == "nothing that it tells"
+    assert not is_proved({"provenance": {"sent_by": {"how": "none"}}})
+    assert not is_proved({"provenance": {"sent_by": {"how": "magic"}}})
+    assert is_proved({"provenance": {"sent_by": {"how": "channel", "who": "x"}}})
