@@ -390,6 +390,16 @@ class Outbox:
             for sha, route, code, reason, taken in rows
         ]
 
+    def release(self, quarantined: Quarantined, verdict: Verdict) -> None:
+        """Give a mail that was in quarantine its new verdict, in the counts as well; commits."""
+        with self.transaction():
+            self._run(
+                "UPDATE mail SET verdict = ?, code = ?, reason = ? WHERE sha256 = ? AND route = ?"
+                " AND verdict = 'quarantined'",
+                *(*verdict, bytes.fromhex(quarantined.sha256), quarantined.route),
+            )
+            self.tally(quarantined.route, Verdict("quarantined", quarantined.code), -1)
+
     # -- files -------------------------------------------------------------------------------------
 
     def place(self, path: bytes) -> int | None:

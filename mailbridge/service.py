@@ -65,6 +65,8 @@ def set_up_logging(*, verbose: bool = False) -> None:
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.INFO, handlers=[handler], force=True
     )
+    # mail-parser warns of every part that is no text, signatures included.
+    logging.getLogger("mailparser").setLevel(logging.ERROR)
 
 
 def notify(*facts: str) -> bool:

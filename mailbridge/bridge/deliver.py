@@ -128,7 +128,7 @@ class Gateway:
         sha256 = hashlib.sha256(mail.raw).digest()
         if why.size is not None and has_marker(mail.raw):
             verdict = Verdict("quarantined", code, why.reason)
-            self._keep(mail, sha256, route, verdict, None)
+            self._keep(mail, sha256, route, verdict, size=why.size)
         now = self._clock()
         with self._outbox.transaction():
             if verdict.verdict == "quarantined":
@@ -204,7 +204,7 @@ class Gateway:
         if not fresh:
             reason = f"ended the process {ATTEMPTS} times while it was read"
             verdict = Verdict("quarantined", "crashed", reason)
-            self._keep(mail, sha256, route, verdict, None)
+            self._keep(mail, sha256, route, verdict)
             return _Judged(mail, sha256, route, verdict)
         told = [
             examine(
@@ -226,13 +226,15 @@ class Gateway:
         events = tuple(event for one in told for event in one.emitted)
         return _Judged(mail, sha256, route, verdict, events)
 
-    def _keep(
+    def _keep(  # noqa: PLR0913 - what a note says
         self,
         mail: Delivery,
         sha256: bytes,
         route: str,
         verdict: Verdict,
-        examined: Examined | None,
+        examined: Examined | None = None,
+        *,
+        size: int | None = None,
     ) -> None:
         self._quarantine.keep(
             mail.raw,
@@ -245,6 +247,9 @@ class Gateway:
                 message_id=examined.message_id if examined else None,
                 subject=examined.subject or None if examined else None,
                 file=mail.where,
+                size=size,
+                received=mail.received,
+                backfill=mail.backfill,
             ),
         )
 

@@ -16,6 +16,7 @@ from typing import Final
 
 from mailbridge import config, failpoint, maildir
 from mailbridge.bridge.deliver import BATCH, BATCH_BYTES, Delivery, Gateway
+from mailbridge.bridge.mailbox import beginning
 from mailbridge.config import Source
 from mailbridge.errors import MailbridgeError, NeedsOperator
 from mailbridge.maildir import Found, NotAMail, Unready, Vanished
@@ -34,6 +35,9 @@ SWEEP: Final = 3600.0
 
 WEEK: Final = 7 * 86400
 """Seconds that files of the spool, deleted long ago, are remembered."""
+
+HEAD: Final = 256 * 1024
+"""How much of a mail that is too large is looked at, and kept if it should be understood."""
 
 _KEPT: Final = ("quarantined", "existing")
 """Verdicts that leave a file where it is: somebody may still want to see it as it came."""
@@ -232,7 +236,7 @@ class Place:
 
     def _odd(self, found: Found) -> Delivery:
         # 200 MB are not read to find out whether they would have been of interest.
-        return self._delivery(found, _beginning(found.path))
+        return self._delivery(found, beginning(found.path, HEAD))
 
     def _delivery(self, found: Found, raw: bytes) -> Delivery:
         received = time.time()
@@ -279,15 +283,3 @@ def _changed_since(found: Found, started: float) -> bool:
         return found.path.lstat().st_ctime >= started
     except OSError:
         return False
-
-
-def _beginning(path: Path, size: int = 256 * 1024) -> bytes:
-    """Return the first *size* bytes of a regular file, nothing of anything else."""
-    try:
-        if not path.is_file() or path.is_symlink():
-            return b""
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return b""
-    with os.fdopen(fd, "rb") as stream:
-        return stream.read(size)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +35,9 @@ class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Where it lay, where it came as a file; it may have moved since."""
     size: int | None = None
     """Where only the beginning is kept: how large the whole is."""
+    received: datetime | None = None
+    """What the file's time said."""
+    backfill: bool = False
 
 
 class Quarantine:

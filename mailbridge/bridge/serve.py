@@ -110,7 +110,7 @@ def settings(config: Config, *, accept_test: bool) -> Settings:
 
 
 class Bridge:
-    """An open state with the sole right to send its events, its gateway and its Maildirs."""
+    """An open state, its gateway and its Maildirs."""
 
     def __init__(self, config: Config, state: State, *, accept_test: bool) -> None:
         self.state: Final = state
@@ -121,6 +121,10 @@ class Bridge:
             Place(path, sources, state.outbox, self.gateway, spool=spool)
             for path, sources, spool in watched(config, state.spool)
         ]
+
+    def place(self, maildir: Path) -> Place:
+        """Return the place of *maildir*, which a source names."""
+        return next(place for place in self.places if place.path == _real(maildir))
 
     def run(self, targets: Sequence[Target], stop: Stop, ready: str) -> None:
         """
@@ -170,9 +174,9 @@ class Bridge:
 
 
 @contextmanager
-def bridge(config: Config, *, accept_test: bool) -> Iterator[Bridge]:
+def bridge(config: Config, *, accept_test: bool, sending: bool = True) -> Iterator[Bridge]:
     """
-    Give the bridge that *config* describes, alone on its state.
+    Give the bridge that *config* describes; with the sole right to send, unless not *sending*.
 
     Raises `TryAgain` where another one runs, `ConfigError`, `NeedsOperator`, `StorageFailed`.
     """
@@ -181,8 +185,9 @@ def bridge(config: Config, *, accept_test: bool) -> Iterator[Bridge]:
     directory = config.state_dir
     make(directory)
     with ExitStack() as stack:
-        lock = SenderLock(directory)
-        stack.callback(lock.release)
+        if sending:
+            lock = SenderLock(directory)
+            stack.callback(lock.release)
         state = stack.enter_context(opened(config))
         try:
             maildir.make_maildir(state.spool)

@@ -87,7 +87,7 @@ class RelayTarget:
         self._head_at = -math.inf
         self._held_until = -math.inf
         self._gap_at = -math.inf
-        self._reason = "was not heard of yet"
+        self._reason = ""
 
     @property
     def sockets(self) -> Sequence[zmq.Socket[bytes]]:
@@ -110,15 +110,20 @@ class RelayTarget:
 
     def status(self) -> str:
         """Return how far the relay is, or what is wrong with it."""
-        waiting = self._ledger.head().seq - self._acked
-        if self._reason:
-            return f"{self.name} {self._reason}; {waiting} events wait"
+        waiting = self.waiting
+        if self._reason or not self._agreed:
+            return f"{self.name} {self._reason or 'was not heard of yet'}; {waiting} events wait"
         return f"{waiting} events on the way" if waiting else "all received"
+
+    @property
+    def waiting(self) -> int:
+        """How many events the relay has not acknowledged."""
+        return self._ledger.head().seq - self._acked
 
     @property
     def settled(self) -> bool:
         """Whether the relay has everything that is in the outbox."""
-        return self._agreed and self._acked == self._ledger.head().seq
+        return self._agreed and not self.waiting
 
     def close(self) -> None:
         """Close the socket."""
