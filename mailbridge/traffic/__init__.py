@@ -8,7 +8,8 @@ nothing here knows the recognisers: what both sides get wrong in the same way wo
 from __future__ import annotations
 
 from mailbridge.traffic.mda import deliver
+from mailbridge.traffic.stage import Stage
 from mailbridge.traffic.stream import FAULTS, MIX, WORDS, mails
 from mailbridge.traffic.tale import News, Post
 
-__all__ = ["FAULTS", "MIX", "WORDS", "News", "Post", "deliver", "mails"]
+__all__ = ["FAULTS", "MIX", "WORDS", "News", "Post", "Stage", "deliver", "mails"]

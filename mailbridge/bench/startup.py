@@ -1,0 +1,60 @@
+"""Start-up: what a command costs before it does anything, beside Python and its libraries alone."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from mailbridge.bench.figure import Figure, seconds
+
+_LIBRARIES: Final = "import argparse, email.parser, json, mailparser, msgspec, debian.deb822"
+
+
+def measure_startup(mail: bytes, directory: Path, *, runs: int) -> Iterator[Figure]:
+    """Yield what `ingest -` and `explain` take for *mail*; the median of *runs* each."""
+    spool, file = directory / "spool", directory / "mail.eml"
+    file.write_bytes(mail)
+    us = [sys.executable, "-m", "mailbridge"]
+    python = [sys.executable, "-c"]
+    yield _compared(
+        "start: ingest -",
+        [*us, "ingest", "-", "--maildir", str(spool)],
+        {"python3 -c pass": [*python, "pass"]},
+        mail,
+        runs,
+    )
+    yield _compared(
+        "start: explain",
+        [*us, "explain", "--json", str(file)],
+        {"importing the libraries": [*python, _LIBRARIES]},
+        b"",
+        runs,
+    )
+
+
+def _compared(
+    name: str, command: Sequence[str], bare: dict[str, list[str]], given: bytes, runs: int
+) -> Figure:
+    ours: list[float] = []
+    theirs: dict[str, list[float]] = {what: [] for what in bare}
+    # In turn, so that a busy moment of the machine meets both.
+    for _ in range(runs):
+        ours.append(_run(command, given))
+        for what, words in bare.items():
+            theirs[what].append(_run(words, b""))
+    parts = {what: 1000 * statistics.median(times) for what, times in theirs.items()}
+    value = 1000 * statistics.median(ours)
+    alone = sum(parts.values())
+    return Figure(
+        name=name, unit="ms", value=value, bare=alone, ratio=value / alone, parts=parts, n=runs
+    )
+
+
+def _run(command: Sequence[str], given: bytes) -> float:
+    return seconds(
+        lambda: subprocess.run(command, input=given, capture_output=True, check=False)  # noqa: S603
+    )
