@@ -196,12 +196,20 @@ def bridge(config: Config, *, accept_test: bool, sending: bool = True) -> Iterat
         yield Bridge(config, state, accept_test=accept_test)
 
 
+_TICKS: Final = 0.05
+
+
 def process_start() -> float:
-    """Return when this process began, as Unix time: what is newer came while we started."""
+    """
+    Return when this process began, as Unix time: what is newer came while we started.
+
+    Never earlier than it was: a mail delivered just before must not count as new.
+    """
     # Field 22 of proc(5)'s stat is in clock ticks since boot; the name in field 2 may hold blanks.
     fields = Path("/proc/self/stat").read_text("ascii", "replace").rpartition(")")[2].split()
     ticks = int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    return time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - ticks)
+    # The tick was cut off, and a file's ctime lags behind by as much (it is the kernel's jiffy).
+    return time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - ticks) + _TICKS
 
 
 def _watchdog_seconds() -> float | None:
