@@ -34,8 +34,13 @@ class Taken(NamedTuple):
         )
 
 
-# The line ends in a year, perhaps with a zone: a body line that begins with "From " rarely does.
-_SEPARATOR: Final = re.compile(rb"From .*[0-9]{4}( [+-][0-9]{4})?\s*")
+# With a date as asctime() writes it the line is meant; some writers leave the blank line before it
+# out.  Any other has to follow a blank line and end in a year, perhaps with a zone.
+_SEPARATOR: Final = re.compile(
+    rb"From .*\b(Mon|Tue|Wed|Thu|Fri|Sat|Sun) +[A-Z][a-z]{2} +[0-9]{1,2} +"
+    rb"[0-9:]{4,8} .*[0-9]{4}\b"
+)
+_AFTER_BLANK: Final = re.compile(rb"From .*[0-9]{4}( [+-][0-9]{4})?\s*")
 _QUOTED: Final = re.compile(rb">+From ")
 
 
@@ -108,7 +113,7 @@ def _split(stream: BinaryIO, most: int) -> Iterator[bytes]:
     started = False
     # (Bounded: a line without end is a mail that is too large, not a memory that is.)
     while line := stream.readline(most):
-        if blank and _SEPARATOR.fullmatch(line):
+        if _SEPARATOR.match(line) or (blank and _AFTER_BLANK.fullmatch(line)):
             if started:
                 yield _joined(lines, most)
             lines, size, started = [], 0, True
