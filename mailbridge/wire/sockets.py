@@ -33,8 +33,9 @@ _RECONNECT_MAX_MS: Final = 30_000
 
 # What a slow subscriber may have waiting in our memory; beyond it PUB drops, as it always may.
 _PUBLISH_QUEUE: Final = 10_000
-# Answers of up to 4 MiB: who asks and does not fetch them is not asked to be patient for.
-_ANSWER_QUEUE: Final = 8
+# Answers of up to 4 MiB for a reader who does not fetch them; beyond it they are dropped.  (ZeroMQ
+# counts an answer as fetched only when half a queue was: it has to be wider than what may wait.)
+_ANSWER_QUEUE: Final = 16
 
 _ENDPOINT: Final = re.compile(
     r"tcp://(?P<host>\[[0-9A-Fa-f:.%A-Za-z]+\]|[A-Za-z0-9._*-]+):(?P<port>[0-9]{1,5})"
@@ -77,7 +78,7 @@ def make_context() -> Context:
 
 def submit_server(context: Context) -> Socket:
     """Return a relay's ROUTER for submissions, not bound yet."""
-    socket = _socket(context, zmq.ROUTER)
+    socket = make_socket(context, zmq.ROUTER)
     # Twice a window for each source; TCP makes the others wait.
     socket.setsockopt(zmq.RCVHWM, 2 * WINDOW)
     return socket
@@ -85,14 +86,14 @@ def submit_server(context: Context) -> Socket:
 
 def publish_server(context: Context) -> Socket:
     """Return a relay's PUB, not bound yet."""
-    socket = _socket(context, zmq.PUB)
+    socket = make_socket(context, zmq.PUB)
     socket.setsockopt(zmq.SNDHWM, _PUBLISH_QUEUE)
     return socket
 
 
 def read_server(context: Context) -> Socket:
     """Return a relay's ROUTER for readers, not bound yet."""
-    socket = _socket(context, zmq.ROUTER)
+    socket = make_socket(context, zmq.ROUTER)
     socket.setsockopt(zmq.RCVHWM, _ANSWER_QUEUE)
     socket.setsockopt(zmq.SNDHWM, _ANSWER_QUEUE)
     return socket
@@ -100,14 +101,14 @@ def read_server(context: Context) -> Socket:
 
 def submitter(context: Context, endpoint: str, where: str = "submit") -> Socket:
     """Return a source's DEALER, connected (or soon) to *endpoint*.  Raises `ConfigError`."""
-    socket = _socket(context, zmq.DEALER)
+    socket = make_socket(context, zmq.DEALER)
     socket.setsockopt(zmq.SNDHWM, 2 * WINDOW)
-    return _connected(socket, endpoint, where)
+    return connected(socket, endpoint, where)
 
 
 def asker(context: Context, endpoint: str, where: str = "read") -> Socket:
     """Return a reader's DEALER, connected (or soon) to *endpoint*.  Raises `ConfigError`."""
-    return _connected(_socket(context, zmq.DEALER), endpoint, where)
+    return connected(make_socket(context, zmq.DEALER), endpoint, where)
 
 
 def subscriber(context: Context, endpoint: str, *prefixes: bytes, where: str = "publish") -> Socket:
@@ -116,11 +117,11 @@ def subscriber(context: Context, endpoint: str, *prefixes: bytes, where: str = "
 
     Raises `ConfigError`.
     """
-    socket = _socket(context, zmq.SUB)
+    socket = make_socket(context, zmq.SUB)
     socket.setsockopt(zmq.RCVHWM, _PUBLISH_QUEUE)
     for prefix in prefixes or (b"",):
         socket.setsockopt(zmq.SUBSCRIBE, prefix)
-    return _connected(socket, endpoint, where)
+    return connected(socket, endpoint, where)
 
 
 def bind(socket: Socket, endpoint: str, where: str) -> str:
@@ -142,7 +143,8 @@ def bind(socket: Socket, endpoint: str, where: str) -> str:
     return socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
 
-def _socket(context: Context, kind: int) -> Socket:
+def make_socket(context: Context, kind: int) -> Socket:
+    """Return a socket that neither lingers nor takes more than it should, bound to nothing yet."""
     socket = context.socket(kind)
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
@@ -155,7 +157,8 @@ def _socket(context: Context, kind: int) -> Socket:
     return socket
 
 
-def _connected(socket: Socket, endpoint: str, where: str) -> Socket:
+def connected(socket: Socket, endpoint: str, where: str) -> Socket:
+    """Return *socket*, connected (or soon) to *endpoint*; closed if this raises `ConfigError`."""
     try:
         check_endpoint(endpoint, where)
         if "[" in endpoint:
