@@ -12,7 +12,7 @@ import re
 import socket
 import tomllib
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args, get_type_hints
 
 import msgspec
 
@@ -152,7 +152,7 @@ def load(path: Path | None) -> Config:
     try:
         config = msgspec.convert(tree, Config)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {_explained(str(error))}") from error
+        raise ConfigError(f"{path}: {_explained(str(error), tree)}") from error
     try:
         check(config)
     except ConfigError as error:
@@ -270,9 +270,10 @@ def after(text: str, where: str = "after") -> tuple[Literal["keep", "seen", "del
     raise ConfigError(f"{where}: {text!r}: one of 'keep', 'seen', 'delete:AGE' as 'delete:30d'")
 
 
-# msgspec: "Object contains unknown field `x` - at `$.source[...]`".
+# msgspec says "Object contains unknown field `x` - at `$.source[0]`".
 _UNKNOWN: Final = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`")
 _PLACE: Final = re.compile(r" - at `\$?\.?(?P<place>[^`]*)`")
+_ENTRY: Final = re.compile(r"source\[(?P<index>[0-9]+)\]\.?(?P<key>.*)")
 _TABLES: Final[dict[str, Any]] = {
     "source": Source,
     "relay": Relay,
@@ -282,16 +283,34 @@ _TABLES: Final[dict[str, Any]] = {
 }
 
 
-def _explained(text: str) -> str:
+def _explained(text: str, tree: dict[str, Any]) -> str:
+    """Return msgspec's *text* about *tree* in words for whoever wrote the file."""
     found = _PLACE.search(text)
     place = found["place"] if found else ""
     told = _PLACE.sub("", text)
     unknown = _UNKNOWN.match(told)
+    path = re.sub(r"\[[0-9]+\]", "", place)
     if unknown:
-        table = place.replace("[...]", "")
-        words = [field.name for field in msgspec.structs.fields(_TABLES.get(table, Config))]
+        words = [field.name for field in msgspec.structs.fields(_TABLES.get(path, Config))]
         near = difflib.get_close_matches(unknown["key"], words, n=1)
-        key = f"{table}.{unknown['key']}".lstrip(".")
-        hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(words)}"
-        return f"{key}: no such setting{hint}"
-    return f"{place.replace('[...]', '') or 'the file'}: {told[:1].lower()}{told[1:]}"
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(words)}"
+        key = _named(f"{place}.{unknown['key']}".lstrip("."), tree)
+        return f"{key}: no such setting; {hint}"
+    hint = ""
+    if told.startswith("Invalid enum value"):
+        table, _, key = path.rpartition(".")
+        allowed = get_args(get_type_hints(_TABLES[table])[key])
+        hint = f"; one of {', '.join(repr(word) for word in allowed)}"
+    return f"{_named(place, tree) or 'the file'}: {told[:1].lower()}{told[1:]}{hint}"
+
+
+def _named(place: str, tree: dict[str, Any]) -> str:
+    """Return *place* with a source called by its name, as `check` calls it, not by its number."""
+    entry = _ENTRY.fullmatch(place)
+    if not entry:
+        return place
+    index = int(entry["index"])
+    source = tree["source"][index]
+    name = source.get("name") if isinstance(source, dict) else None
+    which = f"source {name!r}" if isinstance(name, str) else f"source number {index + 1}"
+    return f"{which}: {entry['key']}" if entry["key"] else which
