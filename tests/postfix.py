@@ -117,6 +117,9 @@ class Postfix:
 
     def send(self, mail: bytes, to: str) -> None:
         """Hand *mail* over by SMTP; it is in Postfix's queue when this returns."""
+        # What was said before is about other mails.
+        while not self._lines.empty():
+            self._told.append(self._lines.get())
         with smtplib.SMTP("127.0.0.1", self.port, timeout=20) as smtp:
             smtp.sendmail("envelope@example.net", [f"{to}@{DOMAIN}"], mail)
 

@@ -26,6 +26,35 @@ MAIL: Final = (TREE / "fixtures/laniakea_accepted/announced/mail.eml").read_byte
 USER: Final = "backup"
 """A system user that every Debian has: who receives mail, and whose rights a pipe has."""
 
+# What README.md shows, letter by letter (test_docs.py); here with other paths.
+FORWARD: Final = r'\owner, "|/opt/mailbridge/bin/mailbridge ingest -"'
+ALIAS: Final = 'changes  "|/opt/mailbridge/bin/mailbridge ingest -"'
+DELIVERED: Final = "/var/lib/mailbridge/Maildir/"
+PROCMAIL: Final = """\
+:0 cw
+| /opt/mailbridge/bin/mailbridge ingest -
+
+# Not stored: the MTA keeps the mail and tries again.
+:0 e
+{
+  EXITCODE=75
+  HOST
+}
+"""
+SIEVE_PIPE: Final = """\
+require ["vnd.dovecot.pipe", "copy"];
+if header :contains "List-Id" "example-changes.lists.example.org" {
+    pipe :copy "mailbridge" ["ingest", "-"];
+}
+"""
+SIEVE_REDIRECT: Final = """\
+require ["copy"];
+if header :contains "List-Id" "example-changes.lists.example.org" {
+    redirect :copy "mailbridge+example-changes@lists.example.org";
+}
+"""
+RECIPES: Final = (FORWARD, ALIAS, DELIVERED, PROCMAIL, SIEVE_PIPE, SIEVE_REDIRECT)
+
 postfix = pytest.mark.needs_program("postfix", root=True)
 
 
@@ -61,7 +90,7 @@ def mta(place: Path, user: pwd.struct_passwd) -> Iterator[Postfix]:
         place,
         user,
         aliases=f"mailbridge {USER}\n",
-        pipes=f'pipe "|{place}/bin/mailbridge ingest - --state {place}/home"\n',
+        pipes=_here(ALIAS, place, state=place / "home") + "\n",
     )
     mta.start()
     yield mta
@@ -80,6 +109,12 @@ def maildir(place: Path, user: pwd.struct_passwd, request: pytest.FixtureRequest
 
 def _mails(maildir: Path) -> list[bytes]:
     return [found.path.read_bytes() for found in scan_maildir(maildir)]
+
+
+def _here(recipe: str, place: Path, *, state: Path) -> str:
+    """Return README's *recipe* for the program in *place* and the *state*."""
+    program = recipe.replace("/opt/mailbridge/bin", f"{place}/bin")
+    return program.replace("ingest -", f"ingest - --state {state}")
 
 
 def _told(mail: bytes) -> bytes:
@@ -109,7 +144,7 @@ def test_mail_in_at_smtp_is_an_event_out_at_a_subscriber_and_at_tail(
     mta: Postfix, place: Path, maildir: Path
 ) -> None:
     state = maildir.parent
-    mta.forward(f"{maildir}/")
+    mta.forward(DELIVERED.replace("/var/lib/mailbridge", str(maildir.parent)))
     settings = place / "etc/mailbridge.toml"
     settings.write_text(f"""
 entity = "mailbridge.lists.example.org"
@@ -197,7 +232,7 @@ def _mailbridge(settings: Path, *words: str) -> bytes:
 def test_a_forward_keeps_the_owner_s_copy_and_pipes_another(
     mta: Postfix, place: Path, maildir: Path
 ) -> None:
-    mta.forward(rf'\{USER}, "|{place}/bin/mailbridge ingest - --state {maildir.parent}"')
+    mta.forward(_here(FORWARD, place, state=maildir.parent).replace(r"\owner", rf"\{USER}"))
 
     mta.send(MAIL, USER)
 
@@ -210,7 +245,7 @@ def test_a_forward_keeps_the_owner_s_copy_and_pipes_another(
 def test_an_alias_pipes_with_the_rights_of_whom_its_file_belongs_to(
     mta: Postfix, place: Path, user: pwd.struct_passwd
 ) -> None:
-    mta.send(MAIL, "pipe")
+    mta.send(MAIL, "changes")
 
     mta.says("delivered to command")
     (stored,) = scan_maildir(place / "home/Maildir")
@@ -221,7 +256,7 @@ def test_an_alias_pipes_with_the_rights_of_whom_its_file_belongs_to(
 @postfix
 def test_a_pipe_that_cannot_store_leaves_the_mail_with_the_mta(mta: Postfix, place: Path) -> None:
     # Nobody can write in /proc, not even root.
-    mta.forward(f'"|{place}/bin/mailbridge ingest - --state /proc/none"')
+    mta.forward(_here(FORWARD, place, state=Path("/proc/none")).replace(r"\owner, ", ""))
 
     mta.send(MAIL, USER)
 
@@ -234,7 +269,7 @@ def test_procmail_keeps_the_owner_s_copy_and_pipes_another(
 ) -> None:
     home = maildir.parent
     recipe = home / "procmailrc"
-    recipe.write_text(_procmail(home, f"{place}/bin/mailbridge ingest - --state {home}"))
+    recipe.write_text(f"DEFAULT={home}/inbox/\n" + _here(PROCMAIL, place, state=home))
 
     done = _as_user(["procmail", recipe], user, home, MAIL)
 
@@ -249,28 +284,14 @@ def test_procmail_leaves_the_mail_with_the_mta_where_the_pipe_cannot_store(
 ) -> None:
     home = maildir.parent
     recipe = home / "procmailrc"
-    recipe.write_text(_procmail(home, f"{place}/bin/mailbridge ingest - --state /proc/none"))
+    nowhere = _here(PROCMAIL, place, state=Path("/proc/none"))
+    recipe.write_text(f"DEFAULT={home}/inbox/\n" + nowhere)
 
     done = _as_user(["procmail", recipe], user, home, MAIL)
 
     # The owner's copy waits, too: at the next try both are delivered, and none twice.
     assert done.returncode == 75
     assert not (home / "inbox").exists()
-
-
-def _procmail(home: Path, command: str) -> str:
-    return f"""\
-DEFAULT={home}/inbox/
-
-:0 cw
-| {command}
-
-:0 e
-{{
-  EXITCODE=75
-  HOST
-}}
-"""
 
 
 @pytest.mark.needs_program("dovecot-lda", root=True)
@@ -281,12 +302,7 @@ def test_sieve_keeps_the_owner_s_copy_and_pipes_another(
     # (No path in a script: the administrator says which programs there are, by links.)
     (home / "sieve-pipe").mkdir()
     (home / "sieve-pipe/mailbridge").symlink_to(place / "bin/mailbridge")
-    (home / "owner.sieve").write_text(f"""\
-require ["vnd.dovecot.pipe", "copy"];
-if header :contains "List-Id" "example-changes.lists.example.org" {{
-    pipe :copy "mailbridge" ["ingest", "-", "--state", "{home}"];
-}}
-""")
+    (home / "owner.sieve").write_text(SIEVE_PIPE.replace('"-"]', f'"-", "--state", "{home}"]'))
     settings = _dovecot(
         home,
         plugin=f"""
@@ -309,13 +325,8 @@ def test_sieve_keeps_the_owner_s_copy_and_redirects_another(
     mta: Postfix, maildir: Path, user: pwd.struct_passwd
 ) -> None:
     home = maildir.parent
-    mta.forward(f"{maildir}/")
-    (home / "owner.sieve").write_text("""\
-require ["copy"];
-if header :contains "List-Id" "example-changes.lists.example.org" {
-    redirect :copy "mailbridge+example-changes@lists.example.org";
-}
-""")
+    mta.forward(DELIVERED.replace("/var/lib/mailbridge", str(maildir.parent)))
+    (home / "owner.sieve").write_text(SIEVE_REDIRECT)
     settings = _dovecot(home, submission=f"submission_host = 127.0.0.1:{mta.port}")
 
     done = _as_user(["/usr/lib/dovecot/dovecot-lda", "-c", settings], user, home, MAIL)
