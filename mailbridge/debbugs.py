@@ -171,6 +171,24 @@ def pseudo_headers(text: str) -> dict[str, str]:
     return found
 
 
+def somebody(text: str, *, addresses: bool) -> str | None:
+    """
+    Return whom or what *text* names: people without their address unless *addresses* go out.
+
+    >>> somebody("Jane Doe <jane@example.org>", addresses=False)
+    'Jane Doe'
+    >>> somebody("jane@example.org", addresses=False)
+    'somebody at example.org'
+    """
+    if addresses or "@" not in text or "://" in text:
+        return text or None
+    name, found = person(text)
+    if name and "@" not in name:
+        return name
+    host = (found or text).rpartition("@")[2].strip("<> .,;)")
+    return f"somebody at {host}" if host else None
+
+
 class Version(NamedTuple):
     """A version as a pseudo-header names it: `2.10-3` or `hello/2.10-3`."""
 

@@ -175,6 +175,41 @@ def _bug(data: Data, what: str, who: str, details: list[str]) -> list[str]:
     return [line, f"  {_cut(title)}"] if title else [line]
 
 
+def _forwarded(data: Data) -> list[str]:
+    where = _word(data, "forwarded_to")
+    what = f"forwarded to {where}" if where else "forwarded to its upstream"
+    return _bug(data, what, _word(data, "actor_name"), [])
+
+
+def _submitter_changed(data: Data) -> list[str]:
+    new = _word(data, "new_submitter")
+    return _bug(data, f"has a new submitter{f', {new}' if new else ''}", "", [])
+
+
+def _changed(data: Data) -> list[str]:
+    total = data.get("bugs_total")
+    if not isinstance(total, int) or isinstance(total, bool):
+        return []
+    bugs = [f"#{bug}" for bug in _words(data, "bugs")]
+    line = f"bug{'' if total == 1 else 's'} {_listed(bugs, total)}" if bugs else "no bug"
+    line += f" changed, by {who}" if (who := _word(data, "actor_name")) else " changed"
+    errors = data.get("errors")
+    line += f" ({errors} of the commands failed)" if isinstance(errors, int) and errors else ""
+    changes = data.get("changes")
+    told = (
+        [_change(c) for c in changes if isinstance(c, Mapping)] if isinstance(changes, list) else []
+    )
+    return [line, *(f"  {text}" for text in told[:2])]
+
+
+def _change(change: Data) -> str:
+    old, new = _cut(_word(change, "old"), WIDE // 2), _cut(_word(change, "new"), WIDE // 2)
+    what = " -> ".join(filter(None, (old, new)))
+    failed = " (failed)" if change.get("ok") is False else ""
+    text = f"#{_word(change, 'bug')} {_word(change, 'action').replace('-', ' ')}"
+    return f"{text}{f': {what}' if what else ''}{failed}"
+
+
 # -- anything --------------------------------------------------------------------------------------
 
 _BRIDGE_S_OWN: Final = frozenset(
@@ -213,6 +248,9 @@ _TELLERS: Final[dict[str, Callable[[Data], list[str]]]] = {
     "bug-reported": _reported,
     "bug-commented": _commented,
     "bug-closed": _closed,
+    "bug-forwarded": _forwarded,
+    "bug-submitter-changed": _submitter_changed,
+    "bugs-changed": _changed,
 }
 
 
@@ -233,9 +271,10 @@ def _words(data: Data, key: str) -> list[str]:
     return [word] if word else []
 
 
-def _listed(words: list[str]) -> str:
+def _listed(words: list[str], total: int = 0) -> str:
     shown = ", ".join(words[:MANY])
-    return shown if len(words) <= MANY else f"{shown} and {len(words) - MANY} more"
+    total = max(total, len(words))
+    return shown if total <= MANY else f"{shown} and {total - len(words[:MANY])} more"
 
 
 def _first_line(text: str) -> str:
