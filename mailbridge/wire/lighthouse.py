@@ -14,7 +14,7 @@ from typing import Final
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from mailbridge.wire.sockets import WINDOW, Context, Socket, connected, make_socket
+from mailbridge.wire.sockets import WINDOW, Context, Socket, check_endpoint, connected, make_socket
 
 _AT_ONCE: Final = 1_000
 
@@ -24,6 +24,8 @@ class Line:
 
     def __init__(self, context: Context, submit: str, publish: str) -> None:
         """Connect, now or as soon as somebody is there.  Raises `ConfigError`."""
+        check_endpoint(submit, "lighthouse.submit")
+        check_endpoint(publish, "lighthouse.publish")
         self._submit: Final = make_socket(context, zmq.DEALER)
         self._submit.setsockopt(zmq.SNDHWM, WINDOW)
         # Nothing waits in a queue for a Lighthouse to come back: it would go out before we listen.
@@ -33,11 +35,7 @@ class Line:
         self._monitor: Final[Socket] = self._publish.get_monitor_socket(
             zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
         )
-        try:
-            connected(self._publish, publish, "lighthouse.publish")
-        except BaseException:
-            self.close()
-            raise
+        connected(self._publish, publish, "lighthouse.publish")
         self._prefixes: Final[set[bytes]] = set()
         self._is_up = False
 
