@@ -46,12 +46,14 @@ def open_events(  # noqa: PLR0913 - the options of `tail`, one by one
     timeout: float | None = None,
     unverified: bool = False,
     confirm: Confirm | None = None,
+    follow: bool = True,
 ) -> Events:
     """
     Return the iterator behind `listen`, for who has to `stop` it, or to say when all is `handled`.
 
     *unverified* lets events of unknown origin pass; they are no `VerifiedEvent`.  *confirm* asks
-    a person about a relay that is met for the first time.
+    a person about a relay that is met for the first time.  Without *follow* it ends where nothing
+    more is there yet.
     """
     trusted = Keys(
         url,
@@ -69,6 +71,7 @@ def open_events(  # noqa: PLR0913 - the options of `tail`, one by one
         cursor_file=Path(cursor_file) if cursor_file is not None else None,
         timeout=timeout,
         unverified=unverified,
+        follow=follow,
     )
 
 

@@ -33,6 +33,9 @@ WAIT: Final = 30.0
 LIMIT: Final = 500
 """Events asked for at once."""
 
+BUSY: Final = 1.0
+"""Seconds after which a relay that is busy is asked again."""
+
 _T = TypeVar("_T")
 
 _log = logging.getLogger(__name__)
@@ -57,7 +60,7 @@ class Events(Iterator[SignedEvent]):
 
     Iterating raises `UnknownOrigin`, `BadProof` for what a feed does not prove, `Refused` where the
     relay cannot go on from here, `TryAgain` when *timeout* seconds are over, `StorageFailed`.
-    A relay that is away is waited for.
+    A relay that is away is waited for.  Without *follow* it ends where nothing more is there yet.
     """
 
     def __init__(  # noqa: PLR0913 - the options of `tail`, one by one
@@ -70,12 +73,14 @@ class Events(Iterator[SignedEvent]):
         cursor_file: Path | None = None,
         timeout: float | None = None,
         unverified: bool = False,
+        follow: bool = True,
     ) -> None:
         self._url: Final = url
         self._keys: Final = keys
         self._tags: Final = () if "*" in tags else tuple(tags)
         self._since: Final = since
         self._unverified: Final = unverified
+        self._follow: Final = follow
         self._deadline: Final = None if timeout is None else time.monotonic() + timeout
         self._file: Final = CursorFile(cursor_file, self._tags) if cursor_file else None
         there = self._file.load() if self._file else None
@@ -118,6 +123,8 @@ class Events(Iterator[SignedEvent]):
         while not self._closed:
             try:
                 if not self._page:
+                    if not (self._more or self._follow):
+                        break
                     self._fetch()
                     continue
                 cursor, raw = self._page[0]
@@ -175,7 +182,9 @@ class Events(Iterator[SignedEvent]):
             self._go_on_after(refused)
             return
         self._page.extend(zip(self._cursors(answer), answer.frames, strict=True))
-        self._more = answer.header.get("more") is True
+        more = answer.header.get("more") is True
+        # (Who does not follow must see for himself that nothing more is there.)
+        self._more = more or (bool(answer.frames) and not self._follow)
         if not answer.frames:
             # (Nothing up to there was for us: the next question need not look at it again.)
             self._move(answer.header.get("head"))
@@ -247,7 +256,7 @@ class Events(Iterator[SignedEvent]):
                 if refused.code != "busy":
                     raise
                 _log.warning("%s", refused)
-                self._asks.pause(min(1.0, self._left()))
+                self._asks.pause(min(BUSY, self._left()))
             else:
                 if self._told_away:
                     _log.warning("%s answers again", self._url)

@@ -148,7 +148,7 @@ class Asker:
     def close(self) -> None:
         """Give sockets and context back.  Nothing is waited for."""
         self._hang_up()
-        self._context.term()
+        self._context.destroy(linger=0)
         self._wake.close()
         self._waker.close()
 
@@ -167,6 +167,8 @@ class Asker:
         if self._socket is not None:
             self._socket.disable_monitor()
             self._socket.close()
+        if self._monitor is not None:
+            self._monitor.close()
         self._socket = self._monitor = None
 
     def _answer(self, socket: Socket, number: str, deadline: float) -> Answer:
