@@ -209,6 +209,7 @@ class Relay:
         failpoint.reached("relay-answered")
         if publish:
             self._publish_first(publish)
+            failpoint.reached("relay-published")
             self._reads.wake()
 
     def _arrived(self) -> list[_Message]:

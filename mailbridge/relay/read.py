@@ -29,7 +29,7 @@ MAX_UUIDS: Final = 2000
 MAX_ANSWER: Final = 4 * 1024 * 1024
 _HEADER_ROOM: Final = 128 * 1024
 
-WAITING_EACH: Final = 8
+WAITING_EACH: Final = 4
 """How many requests of one peer may wait at once."""
 WAITING_ALL: Final = 4096
 
