@@ -39,7 +39,8 @@ def begin(
     for endpoint in relays:
         feeds, uuids = ask_for_epoch(context, endpoint, outbox, entity=entity, timeout=timeout)
         for feed, head in feeds.items():
-            heads[feed] = max(heads.get(feed, head), head, key=lambda one: one[0])
+            if head[0]:
+                heads[feed] = max(heads.get(feed, head), head, key=lambda one: one[0])
         known = uuids if known is None else known & uuids
     if known is None:
         sent = min(outbox.targets().values(), default=0)
