@@ -112,10 +112,12 @@ def expected_of_debbugs(project: str, message: Message) -> Expected | None:
     spooled = [v for v in message.get_all("Received", []) if v.startswith("via spool by")]
     if word == "report" and spooled and "(code U" in spooled[0]:
         word = "followup"
-    kind = {"they-closed": "closed"}.get(word, word)
-    if kind not in ("report", "followup", "closed"):
-        return None
+    kind = {"they-closed": "closed", "submitter-changed": "submitter"}.get(word, word)
     subject = text_of(message, "Subject")
+    if kind == "transcript":
+        return expected_of_transcript(project, subject, message)
+    if kind not in ("report", "followup", "closed", "forwarded", "submitter"):
+        return None
     _, mark, title = subject.partition(f"Bug#{number}: ")
     facts: dict[str, Any] = {
         "tracker": "debbugs",
@@ -130,9 +132,26 @@ def expected_of_debbugs(project: str, message: Message) -> Expected | None:
         title = title.removeprefix("marked as done (").removesuffix(")")
         facts |= expected_of_closing(message)
         news = (kind, number, facts["closing_message_id"], facts.get("fixed_version"))
-    if mark:
+    if mark and kind in ("report", "followup", "closed"):
         facts["title"] = title.strip()
     return Expected(f"debbugs-{kind}", facts, news)
+
+
+def expected_of_transcript(project: str, subject: str, message: Message) -> Expected:
+    told = re.fullmatch(r"Processed(?: \(with (\d+) errors?\))?: (.*)", subject)
+    assert told
+    packages = words(text_of(message, f"X-{project}-PR-Package"))
+    facts: dict[str, Any] = {
+        "errors": int(told[1] or 0),
+        "title": told[2],
+        "package": packages[:200],
+    }
+    # A transcript ends with the address of each bug that it touched, and of the one written to.
+    text = first_text(message)
+    touched = re.findall(r"(?m)^(\d+): https?://", text)
+    if 0 < len(touched) <= 100 and " by -1\n" not in text:
+        facts["bugs"] = {int(bug) for bug in touched}
+    return Expected("debbugs-transcript", facts, ("transcript", text_of(message, "Message-ID")))
 
 
 def expected_of_closing(message: Message) -> dict[str, Any]:

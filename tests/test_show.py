@@ -86,6 +86,35 @@ BUG = {"bug": 123, "package": ["hello"], "title": "crashes", "actor_name": "Jane
             ["bug #1 in a, b, c, d, e and 2 more closed, fixed in 2"],
         ),
         (
+            "bug-forwarded",
+            BUG | {"forwarded_to": "https://git.example.net/7"},
+            ["bug #123 in hello forwarded to https://git.example.net/7, by Jane Doe", "  crashes"],
+        ),
+        (
+            "bug-submitter-changed",
+            {"bug": 1, "new_submitter": "Jane Doe"},
+            ["bug #1 has a new submitter, Jane Doe"],
+        ),
+        (
+            "bugs-changed",
+            {
+                "bugs": [1, 2, 3, 4, 5, 6],
+                "bugs_total": 9,
+                "errors": 2,
+                "actor_name": "Jane Doe",
+                "changes": [
+                    {"bug": 1, "action": "severity", "ok": True, "old": "a", "new": "b"},
+                    {"bug": 2, "action": "tags-added", "ok": False, "new": "patch"},
+                    {"bug": 3, "action": "closed", "ok": True},
+                ],
+            },
+            [
+                "bugs #1, #2, #3, #4, #5 and 4 more changed, by Jane Doe (2 commands failed)",
+                "  #1 severity: a -> b",
+                "  #2 tags added: patch (failed)",
+            ],
+        ),
+        (
             "frobnicated",
             {"a": 1, "b": ["x", "y"], "c": True, "d": False, "e": {}, "archive": "Debian"},
             ["frobnicated: a=1, b=x, y, c=yes"],
@@ -104,11 +133,25 @@ ANY_JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
     max_leaves=5,
 )
-KEYS = [*UPLOAD, *BUG, "closes", "changes", "is_new", "automatic", "reason", "provenance", "via"]
+KEYS = [
+    *UPLOAD,
+    *BUG,
+    "bugs",
+    "bugs_total",
+    "closes",
+    "changes",
+    "is_new",
+    "automatic",
+    "reason",
+    "provenance",
+    "via",
+]
 
 
 @given(
-    name=st.sampled_from(["package-upload-accepted", "package-upload-rejected", "bug-closed", "x"]),
+    name=st.sampled_from(
+        ["package-upload-accepted", "package-upload-rejected", "bug-closed", "bugs-changed"]
+    ),
     data=st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=5), ANY_JSON),
 )
 def test_whatever_a_stranger_emits_a_few_printable_lines_come_of_it(
