@@ -194,7 +194,11 @@ def _changed(data: Data) -> list[str]:
     line = f"bug{'' if total == 1 else 's'} {_listed(bugs, total)}" if bugs else "no bug"
     line += f" changed, by {who}" if (who := _word(data, "actor_name")) else " changed"
     errors = data.get("errors")
-    line += f" ({errors} commands failed)" if isinstance(errors, int) and errors else ""
+    line += (
+        f" ({errors} command{'' if errors == 1 else 's'} failed)"
+        if isinstance(errors, int) and errors
+        else ""
+    )
     changes = data.get("changes")
     told = (
         [_change(c) for c in changes if isinstance(c, Mapping)] if isinstance(changes, list) else []
