@@ -151,8 +151,9 @@ def parse_json(raw: bytes, *, limit: int = MAX_FRAME_BYTES) -> dict[str, Any]:
     """
     Return the JSON object in *raw*; a stranger may have written it.
 
-    Raises `MalformedEvent` for what is too large, too deep, no UTF-8 or no object, and for doubled
-    keys, NaN and integers beyond 2^53: two readers could understand such bytes differently.
+    Raises `MalformedEvent` for what is too large, too deep, no UTF-8 (a lone surrogate is not) or
+    no object, and for doubled keys, NaN and integers beyond 2^53: two readers could understand
+    such bytes differently.
     """
     if len(raw) > limit:
         raise MalformedEvent(f"{len(raw)} bytes, more than the {limit} allowed")
@@ -168,6 +169,9 @@ def parse_json(raw: bytes, *, limit: int = MAX_FRAME_BYTES) -> dict[str, Any]:
         raise
     except (ValueError, RecursionError) as error:
         raise MalformedEvent(f"no JSON: {error}") from error
+    if b"\\u" in raw:
+        # Half a surrogate pair can be written in JSON only so, and in UTF-8 not at all.
+        _told_in_utf8(value)
     if not isinstance(value, dict):
         raise MalformedEvent(f"JSON object expected, got {type(value).__name__}")
     return value
@@ -223,6 +227,13 @@ def is_tag(text: str) -> bool:
     """
     # (A subscription is no longer.)
     return len(text) <= 200 and _TAG.fullmatch(text) is not None  # noqa: PLR2004
+
+
+def _told_in_utf8(value: object) -> None:
+    try:
+        canonical(value)
+    except NotCanonical as error:
+        raise MalformedEvent(f"no JSON of ours: {error}") from error
 
 
 def _no_doubled_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -740,6 +740,7 @@ def test_a_stranger_silences_no_feed_without_the_signed_event(
 
 NONSENSE: Final = {
     "a bare number, which kills Lighthouse's receiver": b"5",
+    "a question in vain": b'{"op":"nothing","id":[{}]}',
     "nothing": b"",
     "a word": b"null",
     "a list": b"[]",
@@ -749,7 +750,10 @@ NONSENSE: Final = {
     "NaN": b'{"time":NaN}',
     "a number beyond all bounds": b'{"time":1e999}',
     "2^63": b'{"time":9223372036854775808}',
-    "a lone surrogate": rb'{"tag":"\ud800"}',
+    "a lone surrogate": rb'{"id":"\ud800","op":"keys"}',
+    "a lone surrogate among the signers": canonical(parse_json(Source().signed(1).raw)).replace(
+        b'"mailbridge.lists.example.org":{"ed', b'"\\udc00":{"ed'
+    ),
     "no UTF-8": b'{"tag":"\xff"}',
     "a mebibyte of brackets": b"{" * 1024 * 1024,
 }

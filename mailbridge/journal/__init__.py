@@ -65,8 +65,10 @@ class Batch:
 
     def hash_at(self, feed: str, seq: int) -> str | None:
         """Return the hash of number *seq* of *feed*, or None."""
+        if not 1 <= seq <= self.head(feed).seq:
+            return None
         there = self._links.get((feed, seq))
-        if there is None and feed in self._memory.feeds:
+        if there is None:
             there = self._file.one(
                 "SELECT hash FROM event WHERE feed = ? AND seq = ?",
                 (self._memory.feed_keys[feed], seq),

@@ -65,7 +65,8 @@ class _Message(NamedTuple):
 
     peer: bytes
     frames: Sequence[bytes]
-    local: bool
+    via: zmq.Frame
+    """Knows where it came from."""
 
 
 class Relay:
@@ -261,9 +262,18 @@ class Relay:
             if message is None:
                 return
             if message.frames:
-                self._reads.take(
-                    message.peer, message.frames, time.monotonic(), local=message.local
-                )
+                self._take_request(message)
+
+    def _take_request(self, message: _Message) -> None:
+        try:
+            self._reads.take(
+                message.peer, message.frames, time.monotonic(), local=_is_local(message.via)
+            )
+        except MailbridgeError:
+            raise
+        except Exception:  # noqa: BLE001
+            # A bug that a stranger's bytes can reach must not be his switch to turn us off.
+            _log.exception("a bug, set off by a reader's question")
 
     def _answer_reader(self, frames: Sequence[bytes]) -> None:
         # (To a reader that is gone, or does not fetch, ROUTER drops it.  He asks again.)
@@ -315,7 +325,7 @@ def _receive(socket: sockets.Socket) -> _Message | None:
         frame = socket.recv()
         if len(frames) < _FRAMES:
             frames.append(frame)
-    return _Message(peer.bytes, frames, _is_local(peer))
+    return _Message(peer.bytes, frames, peer)
 
 
 def _is_local(frame: zmq.Frame) -> bool:

@@ -10,7 +10,14 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from mailbridge.errors import BadInput, BadSignature, MalformedEvent, NotPermitted, UnknownOrigin
-from mailbridge.event import MAX_EVENT_BYTES, SignedEvent, canonical, parse_json, read_event
+from mailbridge.event import (
+    MAX_EVENT_BYTES,
+    FeedLink,
+    SignedEvent,
+    canonical,
+    parse_json,
+    read_event,
+)
 from mailbridge.feed import Fit, fit, is_feed_id, read_head
 from mailbridge.journal import Batch, Journal
 from mailbridge.relay.claims import Claims
@@ -69,22 +76,18 @@ class Submissions:
 
     def event(self, body: bytes, batch: Batch, now: datetime) -> Taken:
         """Journal the event in *body* if it is new and may be; say what became of it."""
-        try:
-            event = read_event(body, limit=MAX_EVENT_BYTES)
-            _check_link(event)
-        except MalformedEvent as error:
-            return Taken(Answer(status="refused", reason=str(error)))
+        event = self._understood(body)
+        if isinstance(event, Answer):
+            return Taken(event)
         # What is here already needs no proof: it gave it when it came.
         known = batch.hash_at(event.feed.id, event.feed.seq) if event.feed else batch.first(event)
         if known == event.hash:
             return Taken(_about(event, "duplicate"))
-        try:
-            self._gate.admit(event)
-        except BadSignature as error:
-            return Taken(_about(event, "refused", str(error)))
-        except (UnknownOrigin, NotPermitted) as error:
-            return Taken(_about(event, "held", str(error)))
-        wrong = self._misfit(event, known, batch) if event.feed else _stale(event, known, now)
+        wrong = (
+            self._unwelcome(event)
+            or (event.feed and self._misfit(event, event.feed, known, batch))
+            or (not event.feed and _stale(event, known, now))
+        )
         if wrong:
             return Taken(wrong)
         stored = self._countersigned(event)
@@ -133,10 +136,30 @@ class Submissions:
         uuids, after = self._journal.uuids(asked.entity, max(0, asked.after), limit)
         return msgspec.json.encode({"status": "uuids", "uuids": uuids, "after": after})
 
-    def _misfit(self, event: SignedEvent, known: str | None, batch: Batch) -> Answer | None:
-        link = event.feed
-        if link is None:
-            return None
+    def _understood(self, body: bytes) -> SignedEvent | Answer:
+        try:
+            event = read_event(body, limit=MAX_EVENT_BYTES)
+            _check_link(event)
+        except MalformedEvent as error:
+            return Answer(status="refused", reason=str(error))
+        except Exception:  # noqa: BLE001
+            # A bug that a stranger's bytes can reach must not be his switch to turn us off.
+            _log.exception("a bug, set off by a submission")
+            return Answer(status="refused", reason="this relay cannot understand it")
+        return event
+
+    def _unwelcome(self, event: SignedEvent) -> Answer | None:
+        try:
+            self._gate.admit(event)
+        except BadSignature as error:
+            return _about(event, "refused", str(error))
+        except (UnknownOrigin, NotPermitted) as error:
+            return _about(event, "held", str(error))
+        return None
+
+    def _misfit(
+        self, event: SignedEvent, link: FeedLink, known: str | None, batch: Batch
+    ) -> Answer | None:
         claim = self._claims.get(link.id)
         head = batch.head(link.id)
         if claim and (
