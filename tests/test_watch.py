@@ -18,6 +18,7 @@ from watchdog.observers.inotify import InotifyEmitter
 
 from mailbridge.maildir import Watch, make_maildir, scan_maildir, store_mail
 from mailbridge.maildir.watch import AGAIN, POLLED, WATCHED
+from tests.maildirs import as_anybody, public_maildir
 
 PATIENCE: Final = 30.0
 """A guard against hanging.  What is waited for takes a millisecond."""
@@ -270,6 +271,22 @@ def test_an_overflow_of_the_kernels_queue_is_doubt(
     assert watch.healthy()
     assert len(list(scan_maildir(maildir))) == most + 1
     assert wakes(woken, lambda: deliver(maildir))
+
+
+def test_a_folder_that_becomes_readable_is_noticed(woken: threading.Event) -> None:
+    """watchdog ignores that it may not watch it, and stays deaf."""
+    with public_maildir() as maildir:
+        (maildir / "new").chmod(0o000)
+        with as_anybody():
+            watch = Watch([maildir], woken.set)
+            watch.start()
+            assert watch.healthy()
+        (maildir / "new").chmod(0o755)
+        with as_anybody():
+            assert not watch.healthy()
+            watch.rearm()
+        assert wakes(woken, lambda: deliver(maildir))
+        watch.stop()
 
 
 # -- no watch to be had
