@@ -23,6 +23,9 @@ from mailbridge.payloads import CHANGES, WORD, Checksum, Clip
 MAX_CHANGES: Final = 4 * 1024 * 1024
 """The largest .changes in twenty years of Debian are well below one."""
 MAX_FILES: Final = 10_000
+MAX_FIELDS: Final = 500
+MAX_CHANGELOG: Final = 512 * 1024
+"""How far into a changelog that stands alone we look for bugs."""
 MAX_BUGS: Final = 2_000
 
 BEGIN: Final = "-----BEGIN PGP SIGNED MESSAGE-----"
@@ -138,7 +141,9 @@ def bugs_closed(text: str) -> list[int]:
     >>> bugs_closed("  * Closes: #12, Bug#13\\n  * closes: 12")
     [12, 13]
     """
-    return numbers(word for found in _CLOSES.findall(text) for word in _NUMBER.findall(found))
+    return numbers(
+        word for found in _CLOSES.findall(text[:MAX_CHANGELOG]) for word in _NUMBER.findall(found)
+    )
 
 
 def first_entry(text: str) -> tuple[str | None, str | None, str | None]:
@@ -286,6 +291,8 @@ def _paragraph(lines: list[str]) -> list[str]:
             name = field[1].lower()
             keep = name not in seen
             seen.add(name)
+            if len(seen) > MAX_FIELDS:
+                raise MalformedMail(f".changes: more than {MAX_FIELDS} fields")
             if keep:
                 kept.append(_CONTROL.sub(" ", line))
         else:

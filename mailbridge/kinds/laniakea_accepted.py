@@ -27,7 +27,7 @@ _ANNOUNCED: Final = re.compile(
 )
 _PRIVATE: Final = re.compile(r"(?P<upload>\S+) ACCEPTED(?: into(?: (?P<suite>\S+))?)?")
 _HEADLINE: Final = re.compile(r"Accepted (?P<source>\S*) (?P<version>\S*):")
-_THANKS: Final = re.compile(r"Thanks to (.+) for the contribution\.")
+_THANKS: Final = ("Thanks to ", " for the contribution.")
 _FILE: Final = re.compile(r" +(\S+)|(\S+\.\S+)")
 
 
@@ -56,8 +56,8 @@ def recognise(mail: Mail, site: Site, archive: str) -> Sequence[Event] | NoEvent
     stem = private["upload"] if private else upload_stem(names) or _derived(source, version, names)
     guessed = suite is None and distribution is not None
     suites = clip.words(filter(None, [suite or distribution]))
-    thanks = _THANKS.search(text) if announced else None
-    uploader = clip.word(thanks[1]) if thanks else None
+    thanked = _thanked(text) if announced else None
+    uploader = clip.word(thanked) if thanked else None
     dsc = next((name for name in names if name.endswith(".dsc")), None)
     repo = site.repo or mail.header("X-Laniakea-Repo") or archive.lower()
     payload = PackageUploadAccepted(
@@ -110,6 +110,15 @@ def _files(text: str, heading: str) -> list[str]:
         elif line.strip():
             break
     return list(dict.fromkeys(names))
+
+
+def _thanked(text: str) -> str | None:
+    """Return the name in the announcement's last words."""
+    before, after = _THANKS
+    for line in reversed(text.split("\n")):
+        if line.startswith(before) and line.rstrip().endswith(after):
+            return line.rstrip()[len(before) : -len(after)].strip() or None
+    return None
 
 
 def _derived(source: str | None, version: str | None, names: Sequence[str]) -> str:
