@@ -341,3 +341,46 @@ def test_a_relay_that_takes_connections_and_hangs_up_is_not_stormed(
         with pytest.raises(wire_read.Stopped):
             asker.ask("read", {})
         assert relay.asked == []
+
+
+# -- heads -----------------------------------------------------------------------------------------
+
+
+def test_a_relay_behind_what_its_source_signed_is_told_of_when_it_stays_so(
+    source: Source, keys: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once is the way of things: the source may be sending still."""
+    monkeypatch.setattr("mailbridge.reader.events.HEADS_EVERY", 0.0)
+    events = source.events(3)
+    signed = json.loads(source.signed_head())
+    gives = Gives(events[:2])
+    looked: list[int] = []
+
+    def answers(request: Request) -> Sequence[bytes] | None:
+        if request["op"] == "feeds":
+            looked.append(len(caplog.records))
+            entry = {"seq": 2, "hash": events[1].hash, "head": signed}
+            return [header(request, feeds={FEED: entry})]
+        if request["wait"] and len(looked) == 3:
+            gives.shown = events
+        return gives(dict(request, wait=0))
+
+    assert read(answers, 3, keys) == [1, 2, 3]
+    assert looked == [0, 0, 1]
+    assert "its source has 3 events, only 2 are shown" in caplog.text
+
+
+@pytest.mark.parametrize("feeds", [None, [], {"x": {}}, {FEED: []}, {FEED: {"seq": "1"}}])
+def test_feeds_that_are_none_end_the_reading(
+    source: Source, keys: Path, monkeypatch: pytest.MonkeyPatch, feeds: object
+) -> None:
+    monkeypatch.setattr("mailbridge.reader.events.HEADS_EVERY", 0.0)
+    gives = Gives(source.events(1))
+
+    def answers(request: Request) -> Sequence[bytes] | None:
+        if request["op"] == "feeds":
+            return [header(request, feeds=feeds)]
+        return gives(dict(request, wait=0))
+
+    with pytest.raises(BadInput, match="is that a relay"):
+        read(answers, 2, keys)

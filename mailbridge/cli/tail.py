@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     shows: Shows = Lines(sys.stdout.buffer) if arguments.json else Words(sys.stdout)
     left = arguments.count
     with open_events(
-        arguments.url or _here(loaded.relay.read),
+        arguments.url or here(loaded.relay.read),
         tags=arguments.tag,
         since=arguments.since,
         keys=arguments.keys,
@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _here(endpoint: str) -> str:
+def here(endpoint: str) -> str:
     """Return where to connect to reach what is bound to *endpoint* on this machine."""
     for anywhere in ("tcp://*:", "tcp://0.0.0.0:"):
         if endpoint.startswith(anywhere):

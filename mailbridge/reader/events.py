@@ -19,9 +19,18 @@ from types import TracebackType
 from typing import Final, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from mailbridge.errors import BadInput, BadProof, BadSignature, TryAgain, UnknownOrigin, UsageError
+from mailbridge.errors import (
+    BadInput,
+    BadProof,
+    BadSignature,
+    MalformedEvent,
+    TryAgain,
+    UnknownOrigin,
+    UsageError,
+)
 from mailbridge.event import FeedLink, SignedEvent, VerifiedEvent, read_event
 from mailbridge.reader.chain import Chain, Step
+from mailbridge.reader.heads import Told, Withheld, read_feeds
 from mailbridge.reader.keys import Keys
 from mailbridge.reader.local import JournalAsker
 from mailbridge.reader.place import CursorFile, Start
@@ -33,6 +42,8 @@ WAIT: Final = 30.0
 LIMIT: Final = 500
 """Events asked for at once."""
 
+HEADS_EVERY: Final = 60.0
+"""Seconds of quiet after which the sources' signed heads are looked at."""
 BUSY: Final = 1.0
 """Seconds after which a relay that is busy is asked again."""
 
@@ -60,7 +71,8 @@ class Events(Iterator[SignedEvent]):
 
     Iterating raises `UnknownOrigin`, `BadProof` for what a feed does not prove, `Refused` where the
     relay cannot go on from here, `TryAgain` when *timeout* seconds are over, `StorageFailed`.
-    A relay that is away is waited for.  Without *follow* it ends where nothing more is there yet.
+    A relay that is away is waited for.  Without *follow* it is not (`TryAgain`), and the iteration
+    ends where nothing more is there yet.
     """
 
     def __init__(  # noqa: PLR0913 - the options of `tail`, one by one
@@ -95,6 +107,8 @@ class Events(Iterator[SignedEvent]):
         self._more = True
         self._page: Final[deque[tuple[str, bytes]]] = deque()
         self._closed = False
+        self._withheld: Final = Withheld()
+        self._looked = time.monotonic()
         self._asks: Final = asks_of(url)
 
     def __enter__(self) -> Self:
@@ -128,7 +142,7 @@ class Events(Iterator[SignedEvent]):
                     self._fetch()
                     continue
                 cursor, raw = self._page[0]
-                event = self._examined(raw)
+                event = self._examined(raw, cursor)
             except Stopped:
                 break
             self._page.popleft()
@@ -143,6 +157,29 @@ class Events(Iterator[SignedEvent]):
         if self._unstored and self._file:
             self._file.store(self._cursor, self._chain.positions)
         self._unstored = False
+
+    def finish(self) -> list[Told]:
+        """
+        Check all feeds to the end that the relay tells, what readers are not shown included.
+
+        Return what it tells.  Raises `BadProof`.
+        """
+        told = read_feeds(self._ask("feeds", {}).header, self._keys.current())
+        for each in told:
+            try:
+                if each.feed not in self._chain.positions:
+                    self._chain.begin_at_nothing(each.feed)
+                self._fill_to(each.feed, each.seq)
+            except Refused as refused:
+                if refused.code != "pruned":
+                    raise
+                # (None of it was shown, so it is older than all that was.)
+                _log.warning("feed %s: not checked: %s", each.feed, refused)
+                continue
+            at = self._chain.positions[each.feed].anchor
+            if at.seq == each.seq and at.hash != each.hash:
+                raise BadProof(f"feed {each.feed}: number {each.seq} has another hash than is told")
+        return told
 
     def stop(self) -> None:
         """End the iteration, also one that waits.  Any thread may call it."""
@@ -188,6 +225,16 @@ class Events(Iterator[SignedEvent]):
         if not answer.frames:
             # (Nothing up to there was for us: the next question need not look at it again.)
             self._move(answer.header.get("head"))
+            self._look_at_heads()
+
+    def _look_at_heads(self) -> None:
+        """Tell quiet from withheld, once in a while.  Raises `BadProof`."""
+        if not self._follow or time.monotonic() - self._looked < HEADS_EVERY:
+            return
+        told = read_feeds(self._ask("feeds", {}).header, self._keys.current())
+        for line in self._withheld.look(told):
+            _log.warning("%s: %s", self._url, line)
+        self._looked = time.monotonic()
 
     def _begin(self) -> None:
         if self._since == "now":
@@ -249,6 +296,8 @@ class Events(Iterator[SignedEvent]):
             except Silence as silence:
                 self._away = True
                 self._left()
+                if not self._follow:
+                    raise
                 if not self._told_away:
                     _log.warning("%s; trying on", silence)
                     self._told_away = True
@@ -273,9 +322,12 @@ class Events(Iterator[SignedEvent]):
 
     # -- believing ---------------------------------------------------------------------------------
 
-    def _examined(self, raw: bytes) -> SignedEvent | None:
+    def _examined(self, raw: bytes, cursor: str) -> SignedEvent | None:
         """Return the event in *raw* if it is to be shown, None if we had it."""
-        event = self._vouched(raw)
+        try:
+            event = self._vouched(raw)
+        except MalformedEvent as error:
+            raise MalformedEvent(f"{self._url}: at {cursor[:60]}: {error}") from error
         if self._tags and not any(fnmatchcase(event.tag, tag) for tag in self._tags):
             raise BadInput(f"{self._url}: gives {event.tag}, which was not asked for")
         if not isinstance(event, VerifiedEvent) or event.feed is None:
@@ -338,18 +390,25 @@ class Events(Iterator[SignedEvent]):
 
     def _fill(self, link: FeedLink) -> None:
         """Fetch the links between the anchor and *link*.  Raises `BadProof`, `Refused`."""
-        feed = link.id
-        while (have := self._chain.positions[feed].anchor.seq) < link.seq - 1:
+        self._fill_to(link.id, link.seq - 1)
+
+    def _fill_to(self, feed: str, last: int) -> None:
+        """Fetch the links from the anchor up to number *last*.  Raises `BadProof`, `Refused`."""
+        while (have := self._chain.positions[feed].anchor.seq) < last:
             answer = self._ask("feed", {"feed": feed, "after": have, "limit": LIMIT})
             for raw in answer.frames:
-                between = self._vouched(raw)
-                if not isinstance(between, VerifiedEvent):
+                try:
+                    link = self._vouched(raw)
+                except MalformedEvent as error:
+                    wanted = self._chain.positions[feed].anchor.seq + 1
+                    raise BadProof(f"feed {feed}: number {wanted} is missing: {error}") from error
+                if not isinstance(link, VerifiedEvent):
                     raise BadProof(f"feed {feed}: number {have + 1}: nobody we know signed it")
-                if between.feed is not None and between.feed.seq >= link.seq:
+                if link.feed is not None and link.feed.seq > last:
                     break
-                self._chain.fill(between, feed)
+                self._chain.fill(link, feed)
             if self._chain.positions[feed].anchor.seq == have:
                 raise BadProof(
                     f"feed {feed}: number {have + 1} is missing: {self._url} shows number"
-                    f" {link.seq} and cannot give what comes before"
+                    f" {last + 1} and cannot give what comes before"
                 )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mailbridge.errors import NeedsOperator, RelayGone
+from mailbridge.event import parse_json
 from mailbridge.journal import Reading
 from mailbridge.wire.read import GRACE, Answer, Refused, Stopped
 
@@ -59,7 +60,11 @@ class JournalAsker:
             return Answer({"more": more}, [raw for _, raw in rows])
         if op == "feeds":
             feeds = {
-                feed: {"seq": state.head.seq, "hash": state.head.hash, "tags": state.head.tags}
+                feed: {
+                    "seq": state.head.seq,
+                    "hash": state.head.hash,
+                    "head": parse_json(state.note) if state.note else None,
+                }
                 for feed, state in journal.feeds().items()
             }
             return Answer({"feeds": feeds}, [])

@@ -1,0 +1,235 @@
+"""`mailbridge verify`: the first number that is wrong, wherever it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import pytest
+
+from mailbridge import keyring
+from mailbridge.cli import main
+from mailbridge.event import SignedEvent, canonical
+from mailbridge.journal import Journal
+from mailbridge.testing import RelayForTests, mailbridge_relay
+from tests.conftest import NOON
+from tests.feeds import Source
+from tests.hostile import Gives, HostileRelay, Request, header
+
+relay = mailbridge_relay
+
+CLOSED = "_lk.mailbridge.bug-closed"
+UPLOAD = "_lk.mailbridge.package-upload-accepted"
+FEED = "mailbridge.lists.example.org/20261120T120000Z"
+OTHER = "mailbridge.other.example.org"
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    directory = tmp_path / "trusted"
+    for entity in (Source().key.entity, OTHER):
+        keyring.write_public(directory / f"{entity}.key", Source(entity).key.verify_key)
+    return directory
+
+
+def write(path: Path, events: Iterable[SignedEvent]) -> Path:
+    with Journal.open(path) as journal, journal.batch(NOON) as batch:
+        for event in events:
+            batch.append(event, event.raw)
+    return path
+
+
+def verified(url: str, keys: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    status = main(["verify", url, "--keys", str(keys)])
+    return status, capsys.readouterr().out
+
+
+def test_a_journal_that_is_right_is_said_to_be(
+    tmp_path: Path, keys: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = Source(), Source(OTHER)
+    events = [*one.events(3), two.event(101, uuid_of=1), two.event(102), two.event(103, uuid_of=2)]
+    url = write(tmp_path / "j.db", events).as_uri()
+
+    status, out = verified(url, keys, capsys)
+
+    assert status == 0
+    assert f"feed {FEED}: whole up to number 3" in out
+    assert f"feed {two.head.feed}: whole up to number 3" in out
+    assert "4 events" in out
+
+
+def _alter(db: sqlite3.Connection) -> None:
+    (raw,) = db.execute("SELECT bytes FROM event WHERE pos = 3").fetchone()
+    db.execute(
+        "UPDATE event SET bytes = ? WHERE pos = 3", (raw.replace(b'"number":3', b'"number":7'),)
+    )
+
+
+def _drop(db: sqlite3.Connection) -> None:
+    db.execute("DELETE FROM event WHERE pos = 3")
+
+
+def _swap(db: sqlite3.Connection) -> None:
+    (raw,) = db.execute("SELECT bytes FROM event WHERE pos = 4").fetchone()
+    db.execute("UPDATE event SET bytes = ? WHERE pos = 3", (raw,))
+
+
+def _shorten(db: sqlite3.Connection) -> None:
+    db.execute("DELETE FROM event WHERE pos >= 3")
+
+
+def _hide(db: sqlite3.Connection) -> None:
+    db.execute("UPDATE event SET visible = 0, bytes = X'78' WHERE pos = 3")
+
+
+@pytest.mark.parametrize("harm", [_alter, _drop, _swap, _shorten, _hide])
+def test_the_first_number_that_is_wrong_in_a_journal_is_named(
+    tmp_path: Path,
+    keys: Path,
+    capsys: pytest.CaptureFixture[str],
+    harm: Callable[[sqlite3.Connection], None],
+) -> None:
+    path = write(tmp_path / "j.db", Source().events(5))
+    with sqlite3.connect(path) as db:
+        harm(db)
+    db.close()
+
+    status, out = verified(path.as_uri(), keys, capsys)
+
+    assert status == 65
+    assert f"feed {FEED}: number 3 " in out
+    assert out.count("\n") == 1
+
+
+def test_a_relay_is_verified_as_a_journal_is(
+    relay: RelayForTests, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for bug in range(3):
+        relay.emit(CLOSED, {"bug": bug})
+    relay.emit("org.example.job-done", {}, feed=False)
+
+    assert main(["verify", relay.url, "--state", str(relay.state), "--json"]) == 0
+
+    told = json.loads(capsys.readouterr().out)
+    assert (told["ok"], told["events"]) == (True, 4)
+    assert list(told["feeds"].values()) == [3]
+
+
+def test_a_relay_that_hides_the_end_of_a_feed_is_found_out(
+    keys: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = Source()
+    events = source.events(3)
+    gives = Gives(events[:2])
+    signed = json.loads(source.signed_head())
+
+    def answers(request: Request) -> Sequence[bytes] | None:
+        if request["op"] != "feeds":
+            return gives(request)
+        entry = {"seq": 3, "hash": events[2].hash, "head": signed}
+        return [header(request, feeds={FEED: entry})]
+
+    with HostileRelay(answers) as relay:
+        status, out = verified(relay.url, keys, capsys)
+
+    assert status == 65
+    assert f"feed {FEED}: number 3 is missing" in out
+
+
+def test_a_head_that_its_source_did_not_sign_so_is_found_out(
+    keys: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = Source()
+    gives = Gives(source.events(2))
+    signed = json.loads(source.signed_head())
+    signed["head"]["seq"] = 1
+
+    def answers(request: Request) -> Sequence[bytes] | None:
+        if request["op"] != "feeds":
+            return gives(request)
+        entry = {"seq": 2, "hash": source.head.hash, "head": signed}
+        return [header(request, feeds={FEED: entry})]
+
+    with HostileRelay(answers) as relay:
+        status, out = verified(relay.url, keys, capsys)
+
+    assert status == 65
+    assert "its head was altered" in out
+
+
+def test_a_relay_that_is_not_there_is_75(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mailbridge.reader.events.GRACE", 0.1)
+
+    assert main(["verify", "tcp://127.0.0.1:9", "--keys", str(keys)]) == 75
+
+
+def test_a_key_that_is_missing_is_77(tmp_path: Path) -> None:
+    path = write(tmp_path / "j.db", Source().events(1))
+
+    assert main(["verify", path.as_uri(), "--state", str(tmp_path / "none")]) == 77
+
+
+# -- standard input --------------------------------------------------------------------------------
+
+
+def lines(raws: Iterable[bytes], keys: Path, *words: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "mailbridge", "verify", "-", "--keys", str(keys), *words],
+        input=b"".join(raw + b"\n" for raw in raws),
+        capture_output=True,
+        check=False,
+        env=os.environ,
+    )
+    assert b"Traceback" not in done.stderr
+    return done.returncode, done.stdout.decode()
+
+
+def test_lines_of_a_whole_feed_are_right(keys: Path) -> None:
+    status, out = lines([event.raw for event in Source().events(4)], keys)
+
+    assert status == 0
+    assert "whole up to number 4" in out
+
+
+def test_a_missing_line_is_named(keys: Path) -> None:
+    one, _, three = Source().events(3)
+
+    status, out = lines([one.raw, three.raw], keys)
+
+    assert status == 65
+    assert f"feed {FEED}: number 2 is missing" in out
+
+
+def test_lines_of_some_tags_are_right_though_numbers_are_missing(keys: Path) -> None:
+    source = Source()
+    tags = [CLOSED, UPLOAD, CLOSED, UPLOAD, CLOSED]
+    closed = [e.raw for n, tag in enumerate(tags, 1) if (e := source.event(n, tag)).tag == CLOSED]
+
+    assert lines(closed, keys)[0] == 65
+    assert lines(closed, keys, "--tag", CLOSED)[0] == 0
+    status, out = lines([closed[0], closed[2]], keys, "--tag", CLOSED)
+    assert status == 65
+    assert f"before number 5 an event {CLOSED} is missing" in out
+
+
+@pytest.mark.parametrize("line", [b"7", b"", b"x" * 3_000_000, b"\xff"])
+def test_a_line_that_is_no_event_is_named(keys: Path, line: bytes) -> None:
+    status, out = lines([Source().event(1).raw, line], keys)
+
+    assert status == 65
+    assert "line 2" in out
+
+
+def test_an_altered_line_is_named(keys: Path) -> None:
+    event = Source().event(1)
+
+    status, out = lines([canonical(json.loads(event.raw) | {"data": {}})], keys)
+
+    assert status == 65
+    assert f"feed {FEED}: number 1 was altered" in out
