@@ -28,9 +28,9 @@ from tests.daemons import (
 )
 
 FAILPOINTS: Final = (
-    *(f"outbox-commit:{n}" for n in range(1, 7)),
-    *("attempted:1", "examined:1", "committed:1", "finishing:1", "finishing:3"),
-    *("relay-received:2", "relay-stored:1", "relay-stored:3", "relay-answered:1"),
+    *(f"outbox-commit:{n}" for n in (1, 2, 3, 5)),
+    *("attempted:1", "examined:1", "committed:1", "finishing:3"),
+    *("relay-received:2", "relay-stored:2", "relay-answered:1"),
 )
 
 
@@ -86,7 +86,7 @@ def test_killed_at_random_moments_nothing_is_lost_or_doubled(tmp_path: Path) -> 
     mailing, state = Mailing(tmp_path / "Maildir", seed=11), tmp_path / "state"
     words = ("run", "--maildir", mailing.maildir, "--existing", "emit", "--state", state, *LOOPBACK)
     moments = random.Random(20261120)  # noqa: S311 - a test's, and reproducible
-    for _ in range(12):
+    for _ in range(8):
         mailing.deliver(40)
         with Daemon(*words) as daemon:
             # From the first line on: a kill during Python's own start tells nothing.
@@ -112,7 +112,7 @@ def test_a_relay_killed_in_the_middle_of_a_window_gets_what_it_lost(tmp_path: Pa
         with Daemon(*trusting, "--tags", "_lk.mailbridge.*") as trust:
             assert trust.wait() == 0
         mailing.deliver(300)
-        for place in ("relay-received:2", "relay-stored:2", "relay-stored:3", "relay-answered:2"):
+        for place in ("relay-received:2", "relay-stored:3"):
             with Daemon("relay", "--state", relay, *endpoints, fail_at=place) as killed:
                 assert killed.wait(PATIENCE) == -9, f"{place} was not reached:\n{killed.said}"
             mailing.deliver(100)

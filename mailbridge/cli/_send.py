@@ -40,8 +40,10 @@ def send(config: Config, ours: Bridge, endpoint: str) -> str:
             target = RelayTarget(context, relay, outbox, ancestors=outbox.ancestors())
             stack.callback(target.close)
             gone, waiting = time.monotonic() + PATIENCE, outbox.head().seq + 1
-            while not target.settled:
+            while True:
                 due = target.turn(time.monotonic())
+                if target.settled:
+                    break
                 if target.waiting < waiting:
                     gone, waiting = time.monotonic() + PATIENCE, target.waiting
                 if time.monotonic() > gone:
