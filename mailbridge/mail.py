@@ -1,29 +1,25 @@
 """
 Bytes to `Mail`: bounded before any parser sees them, headers first, the body only when asked for.
 
-The only user of mail-parser and of the standard library's `email`.  `email.policy.default` never
-touches input: fifty kilobytes of quotes cost it twenty seconds (cpython#136063).
+Headers are the standard library's on its `compat32` policy.  `email.policy.default` never touches
+input: fifty kilobytes of quotes cost it twenty seconds (cpython#136063).
 """
 
 from __future__ import annotations
 
 import binascii
 import hashlib
-import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from email.generator import BytesGenerator
 from email.message import Message
-from email.parser import BytesHeaderParser, BytesParser
+from email.parser import BytesHeaderParser
 from email.policy import compat32
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Final
 
-import mailparser
-from mailparser.exceptions import MailParserError
-
+from mailbridge import mime
 from mailbridge.errors import MalformedMail
 from mailbridge.payloads import Person, address
 
@@ -31,43 +27,9 @@ MAX_MAIL: Final = 25 * 1024 * 1024
 MAX_HEADERS: Final = 256 * 1024
 MAX_FIELD: Final = 64 * 1024
 MAX_FIELDS: Final = 500
-MAX_LINES: Final = 500_000
-"""25 MiB of base64 are 345,000 lines; the parsers' time and memory go by lines."""
-MAX_CONTAINERS: Final = 20
-MAX_BOUNDARIES: Final = 20_000
-MAX_PART_FIELD: Final = 8 * 1024
-MAX_PARAMETERS: Final = 5_000
-"""In all parts together: each is looked for in each header anew."""
-MAX_TEXT: Final = 4 * 1024 * 1024
-"""What of a text is read; the largest .changes of twenty years are well below one MiB."""
+MAX_ID: Final = 300
 MAX_ATTACHED: Final = 10
 """Messages inside a mail that are looked at; a closed bug's mail has two."""
-
-# Decoding by any other name is refused: `punycode` and `idna` take quadratic time, `utf-7` makes
-# lone surrogates, and every unknown name stays in Python's codec cache for good.
-_CHARSETS: Final = frozenset(
-    [
-        *("ascii", "us-ascii", "ansi-x3.4-1968", "utf-8", "utf8", "latin1", "latin-1"),
-        *(f"iso-8859-{n}" for n in range(1, 17) if n != 12),  # noqa: PLR2004 - there is no 12
-        *(f"iso8859-{n}" for n in range(1, 17) if n != 12),  # noqa: PLR2004
-        *(f"windows-{n}" for n in range(1250, 1259)),
-        *(f"cp{n}" for n in range(1250, 1259)),
-        *("koi8-r", "koi8-u", "gb2312", "gbk", "gb18030", "big5", "euc-jp", "euc-kr"),
-        *("iso-2022-jp", "shift-jis", "tis-620"),
-    ]
-)
-
-# What the parsers are known to raise on bytes of a stranger (reliability tests: the hostile table).
-_FAULTS: Final = (
-    MailParserError,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
 
 _END_OF_HEADERS: Final = re.compile(rb"\n\r?\n|\A\r?\n")
 _FIELD: Final = re.compile(rb"[!-9;-~]+:")
@@ -75,18 +37,6 @@ _FOLD: Final = re.compile(r"\r?\n[ \t]+")
 _BLANKS: Final = re.compile("[\x00-\x20\x7f-\xa0\u2028\u2029]+")
 _ENCODED: Final = re.compile(r"=\?([^?\s]{1,80})\?([bBqQ])\?([^?\s]*)\?=")
 _MBOX_LINE: Final = re.compile(rb"\AFrom [^\r\n]*\r?\n")
-# The email package begins a header line after a bare CR too.  (Each looks behind only once its
-# literal beginning was found, which is six times as fast.)
-_PART_FIELD: Final = re.compile(
-    rb"content-(?<=[\r\n]content-)(?:type|disposition|transfer-encoding|id):"
-    rb"([^\r\n]*(?:(?:\r\n|\r|\n)[ \t][^\r\n]*)*)"
-)
-_CONTAINER: Final = re.compile(
-    rb"content-type:(?<=[\r\n]content-type:)[\s\x1c-\x1f]*(?:multipart|message)[\s\x1c-\x1f]*/"
-)
-_REPORT: Final = re.compile(
-    rb"(?i)(content-type:(?<![^\r\n]content-type:)[\s\x1c-\x1f]*)message/delivery-status"
-)
 # Every header that a row of the family table needs; see family.py.
 _MARKER: Final = re.compile(
     rb"(?im)^(?:x-[a-z0-9]+-pr-message|x-laniakea-event|x-testing-watch-(?:package|summary)"
@@ -195,9 +145,9 @@ class Mail:
         Lines end in a newline alone; of a text of many megabytes it is the beginning.  Raises
         `MalformedMail` as the body cannot be parsed.
         """
-        for part in _leaves(self._tree):
+        for part in mime.leaves(self._tree):
             if part.get_content_type() == "text/plain":
-                return _text_of(part)
+                return mime.text_of(part)
         return ""
 
     @cached_property
@@ -209,11 +159,11 @@ class Mail:
         `MalformedMail` as the body, or one of them, cannot be parsed.
         """
         found = []
-        for part in _leaves(self._tree):
+        for part in mime.leaves(self._tree):
             if part.get_content_type() == "message/rfc822" and part.is_multipart():
                 inner = part.get_payload(0)
                 if isinstance(inner, Message):
-                    found.append(_read(_flat(inner), MAX_MAIL))
+                    found.append(_read(mime.flat(inner), MAX_MAIL))
             if len(found) == MAX_ATTACHED:
                 break
         return found
@@ -221,38 +171,21 @@ class Mail:
     @cached_property
     def file_names(self) -> list[str]:
         """The names of the files attached, each as one clean line."""
-        return [_clean(str(item["filename"])) for item in self._parsed.attachments]
+        return [_clean(name) for name in mime.file_names(self._parsed)]
 
     @property
     def _tree(self) -> Message:
-        tree = self._parsed.message
-        if not isinstance(tree, Message):
-            raise MalformedMail("mail-parser made nothing of it")
-        return tree
+        return mime.tree(self._parsed)
 
     @cached_property
-    def _parsed(self) -> mailparser.MailParser:
-        _check_body(self.raw, self.body)
+    def _parsed(self) -> mime.Parsed:
         # mail-parser sees the MIME headers alone: what it does with the others we do not need.
         head = "".join(
             f"{name}: {values[0]}\n"
             for name in ("content-type", "content-transfer-encoding")
             if (values := self._fields.get(name))
         )
-        whole = head.encode("utf-8", "surrogateescape") + b"\n" + self.raw[self.body :]
-        # The email package makes a message of each paragraph in one of these.
-        if b"message/delivery-status" in whole.lower():
-            whole = _REPORT.sub(rb"\1text/x-delivery-status", whole)
-        try:
-            tree = BytesParser(policy=compat32).parsebytes(whole)
-            for part in tree.walk():
-                _tame(part)
-            return mailparser.MailParser(tree)
-        except _FAULTS as error:
-            raise MalformedMail(f"no MIME we can read: {type(error).__name__}: {error}") from error
-
-
-MAX_ID: Final = 300
+        return mime.parse(head.encode("utf-8", "surrogateescape"), self.raw[self.body :])
 
 
 def read_mail(raw: bytes, *, limit: int = MAX_MAIL) -> Mail:
@@ -370,7 +303,7 @@ def _is_from_its_list(mail: Mail) -> bool:
 
 
 def _clean(value: str) -> str:
-    text = _decoded(_bytes_of(value), None)
+    text = mime.decoded(_bytes_of(value), None)
     if "=?" in text:
         text = _decode_words(_FOLD.sub(" ", text))
     return _BLANKS.sub(" ", text).strip()
@@ -390,7 +323,7 @@ def _decode_words(text: str) -> str:
         between = text[end : word.start()]
         if between.strip() or not pending or word[1].lower() != charset:
             if pending:
-                found.append(_decoded(pending, charset))
+                found.append(mime.decoded(pending, charset))
                 between = between if between.strip() else ""
             found.append(between)
             pending = b""
@@ -398,7 +331,7 @@ def _decode_words(text: str) -> str:
         pending += _word_bytes(word[2], word[3])
         end = word.end()
     if pending:
-        found.append(_decoded(pending, charset))
+        found.append(mime.decoded(pending, charset))
     found.append(text[end:])
     return "".join(found)
 
@@ -419,90 +352,3 @@ def _date(text: str) -> datetime | None:
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-
-
-# -- bodies ----------------------------------------------------------------------------------------
-
-
-def _check_body(raw: bytes, start: int) -> None:
-    """Raise `MalformedMail` for a body that costs a parser more than it can be worth."""
-    if raw.count(b"\n", start) + raw.count(b"\r", start) > 2 * MAX_LINES:
-        raise MalformedMail(f"more than {MAX_LINES} lines")
-    lower = raw.lower()
-    if any(count >= MAX_CONTAINERS for count, _ in enumerate(_CONTAINER.finditer(lower))):
-        raise MalformedMail(f"more than {MAX_CONTAINERS} containers of parts")
-    if lower.count(b"\n--") + lower.count(b"\r--") > MAX_BOUNDARIES:
-        raise MalformedMail(f"more than {MAX_BOUNDARIES} boundaries of parts")
-    parameters = 0
-    for field in _PART_FIELD.finditer(lower):
-        parameters += field[1].count(b";")
-        if len(field[1]) > MAX_PART_FIELD or parameters > MAX_PARAMETERS:
-            raise MalformedMail("parts with headers that are far too large")
-
-
-def _tame(part: Message) -> None:
-    """Leave nothing in *part* that mail-parser should not work on, or that nobody looks at."""
-    # Where it sees a defect it searches the epilogue for parts, and fails if there is none.
-    part.defects.clear()
-    if part.is_multipart():
-        return
-    payload = part.get_payload()
-    if part.get_content_type() != "text/plain" or not isinstance(payload, str):
-        part.set_payload("")
-    elif len(payload) > MAX_TEXT:
-        part.set_payload(payload[:MAX_TEXT])
-    try:
-        charset = part.get_content_charset()
-    except (ValueError, LookupError):
-        charset = "unreadable"
-    # It would decode by any that Python knows.
-    if charset is not None and not _is_known(charset):
-        part.replace_header("Content-Type", part.get_content_type())
-
-
-def _is_known(charset: str) -> bool:
-    return charset.lower().replace("_", "-") in _CHARSETS
-
-
-def _leaves(part: Message) -> Iterator[Message]:
-    """Every part that holds no parts, depth first; a message inside counts as one."""
-    if part.get_content_maintype() == "multipart" and part.is_multipart():
-        for child in part.get_payload():
-            if isinstance(child, Message):
-                yield from _leaves(child)
-    else:
-        yield part
-
-
-def _text_of(part: Message) -> str:
-    payload = part.get_payload(decode=True)
-    data = payload if isinstance(payload, bytes) else b""
-    return _decoded(data, part.get_content_charset()).replace("\r\n", "\n")
-
-
-def _decoded(data: bytes, charset: str | None) -> str:
-    """Decode without loss: by *charset* if we know it, else line by line, UTF-8 or Latin-1."""
-    for name in (charset, "utf-8"):
-        if name and _is_known(name):
-            try:
-                return data.decode(name)
-            except UnicodeDecodeError:
-                continue
-    # katie wrote Latin-1 and UTF-8 into one mail.
-    return "\n".join(_line(line) for line in data.split(b"\n"))
-
-
-def _line(data: bytes) -> str:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        return data.decode("latin-1")
-
-
-def _flat(message: Message) -> bytes:
-    target = io.BytesIO()
-    try:
-        BytesGenerator(target, mangle_from_=False, maxheaderlen=0).flatten(message)
-    except _FAULTS as error:
-        raise MalformedMail(f"a message inside: {type(error).__name__}: {error}") from error
-    return target.getvalue()

@@ -1,0 +1,191 @@
+"""
+The body of a mail as a tree of parts: bounded first, then parsed by mail-parser, texts decoded.
+
+The only user of mail-parser, which works on the `compat32` policy and is shown nothing that it
+could choke on: no content but texts, no charset but those we know, no headers but MIME's.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from email.generator import BytesGenerator
+from email.message import Message
+from email.parser import BytesParser
+from email.policy import compat32
+from itertools import islice
+from typing import Final, NamedTuple
+
+import mailparser
+from mailparser.exceptions import MailParserError
+
+from mailbridge.errors import MalformedMail
+
+MAX_LINES: Final = 500_000
+"""25 MiB of base64 are 345,000 lines; the parsers' time and memory go by lines."""
+MAX_CONTAINERS: Final = 20
+MAX_COMPARISONS: Final = 3_000_000
+MAX_BOUNDARIES: Final = 20_000
+MAX_PART_FIELD: Final = 8 * 1024
+MAX_PARAMETERS: Final = 5_000
+"""In all parts together: each is looked for in each header anew."""
+MAX_TEXT: Final = 4 * 1024 * 1024
+"""What of a text is read; the largest .changes of twenty years are well below one MiB."""
+
+# Decoding by any other name is refused: `punycode` and `idna` take quadratic time, `utf-7` makes
+# lone surrogates, and every unknown name stays in Python's codec cache for good.
+_CHARSETS: Final = frozenset(
+    [
+        *("ascii", "us-ascii", "ansi-x3.4-1968", "utf-8", "utf8", "latin1", "latin-1"),
+        *(f"iso-8859-{n}" for n in range(1, 17) if n != 12),  # noqa: PLR2004 - there is no 12
+        *(f"iso8859-{n}" for n in range(1, 17) if n != 12),  # noqa: PLR2004
+        *(f"windows-{n}" for n in range(1250, 1259)),
+        *(f"cp{n}" for n in range(1250, 1259)),
+        *("koi8-r", "koi8-u", "gb2312", "gbk", "gb18030", "big5", "euc-jp", "euc-kr"),
+        *("iso-2022-jp", "shift-jis", "tis-620"),
+    ]
+)
+
+# What the parsers are known to raise on bytes of a stranger (reliability tests: the hostile table).
+_FAULTS: Final = (
+    MailParserError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+# The email package begins a header line after a bare CR too.  (Each looks behind only once its
+# literal beginning was found, which is six times as fast.)
+_PART_FIELD: Final = re.compile(
+    rb"content-(?<=[\r\n]content-)(?:type|disposition|transfer-encoding|id):"
+    rb"([^\r\n]*(?:(?:\r\n|\r|\n)[ \t][^\r\n]*)*)"
+)
+_CONTAINER: Final = re.compile(
+    rb"content-type:(?<=[\r\n]content-type:)[\s\x1c-\x1f]*(?:multipart|message)[\s\x1c-\x1f]*/"
+)
+_REPORT: Final = re.compile(
+    rb"(?i)(content-type:(?<![^\r\n]content-type:)[\s\x1c-\x1f]*)message/delivery-status"
+)
+
+
+class Body(NamedTuple):
+    """A body that went through `parse`."""
+
+    tree: Message
+    file_names: tuple[str, ...]
+    """The names of the files attached, as they were written."""
+
+
+def parse(head: bytes, body: bytes) -> Body:
+    """
+    Return *body*, parsed; *head* holds the MIME headers of its mail.
+
+    Raises `MalformedMail` for what no parser can read, and for what costs too much to read.
+    """
+    whole = head + b"\n" + body
+    _check(whole)
+    if b"message/delivery-status" in whole.lower():
+        # The email package makes a message of each paragraph in one of these.
+        whole = _REPORT.sub(rb"\1text/x-delivery-status", whole)
+    try:
+        message = BytesParser(policy=compat32).parsebytes(whole)
+        for part in message.walk():
+            _tame(part)
+        parsed = mailparser.MailParser(message)
+        return Body(message, tuple(str(item["filename"]) for item in parsed.attachments))
+    except _FAULTS as error:
+        raise MalformedMail(f"no MIME we can read: {type(error).__name__}: {error}") from error
+
+
+def _check(raw: bytes) -> None:
+    """Raise `MalformedMail` for a body that costs a parser more than it can be worth."""
+    lines = raw.count(b"\n") + raw.count(b"\r") - raw.count(b"\r\n")
+    if lines > MAX_LINES:
+        raise MalformedMail(f"{lines} lines, more than the {MAX_LINES} allowed")
+    lower = b"\n" + raw.lower()
+    containers = sum(1 for _ in islice(_CONTAINER.finditer(lower), MAX_CONTAINERS + 1))
+    if containers > MAX_CONTAINERS:
+        raise MalformedMail(f"more than {MAX_CONTAINERS} containers of parts")
+    # Each line is held against the boundary of every container around it.
+    if lines * containers > MAX_COMPARISONS:
+        raise MalformedMail(f"{lines} lines in {containers} containers of parts")
+    if lower.count(b"\n--") + lower.count(b"\r--") > MAX_BOUNDARIES:
+        raise MalformedMail(f"more than {MAX_BOUNDARIES} boundaries of parts")
+    parameters = 0
+    for field in _PART_FIELD.finditer(lower):
+        parameters += field[1].count(b";")
+        if len(field[1]) > MAX_PART_FIELD or parameters > MAX_PARAMETERS:
+            raise MalformedMail("parts with headers that are far too large")
+
+
+def _tame(part: Message) -> None:
+    """Leave nothing in *part* that mail-parser should not work on, or that nobody looks at."""
+    # Where it sees a defect it searches the epilogue for parts, and fails if there is none.
+    part.defects.clear()
+    if part.is_multipart():
+        return
+    payload = part.get_payload()
+    if part.get_content_type() != "text/plain" or not isinstance(payload, str):
+        part.set_payload("")
+    elif len(payload) > MAX_TEXT:
+        part.set_payload(payload[:MAX_TEXT])
+    try:
+        charset = part.get_content_charset()
+    except (ValueError, LookupError):
+        charset = "unreadable"
+    # It would decode by any that Python knows.
+    if charset is not None and not _is_known(charset):
+        part.replace_header("Content-Type", part.get_content_type())
+
+
+def _is_known(charset: str) -> bool:
+    return charset.lower().replace("_", "-") in _CHARSETS
+
+
+def leaves(part: Message) -> Iterator[Message]:
+    """Every part that holds no parts, depth first; a message inside counts as one."""
+    if part.get_content_maintype() == "multipart" and part.is_multipart():
+        for child in part.get_payload():
+            if isinstance(child, Message):
+                yield from leaves(child)
+    else:
+        yield part
+
+
+def text_of(part: Message) -> str:
+    payload = part.get_payload(decode=True)
+    data = payload if isinstance(payload, bytes) else b""
+    return decoded(data, part.get_content_charset()).replace("\r\n", "\n")
+
+
+def decoded(data: bytes, charset: str | None) -> str:
+    """Decode without loss: by *charset* if we know it, else line by line, UTF-8 or Latin-1."""
+    for name in (charset, "utf-8"):
+        if name and _is_known(name):
+            try:
+                return data.decode(name)
+            except UnicodeDecodeError:
+                continue
+    # katie wrote Latin-1 and UTF-8 into one mail.
+    return "\n".join(_line(line) for line in data.split(b"\n"))
+
+
+def _line(data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def flat(message: Message) -> bytes:
+    target = io.BytesIO()
+    try:
+        BytesGenerator(target, mangle_from_=False, maxheaderlen=0).flatten(message)
+    except _FAULTS as error:
+        raise MalformedMail(f"a message inside: {type(error).__name__}: {error}") from error
+    return target.getvalue()
