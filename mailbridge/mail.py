@@ -145,7 +145,7 @@ class Mail:
         Lines end in a newline alone; of a text of many megabytes it is the beginning.  Raises
         `MalformedMail` as the body cannot be parsed.
         """
-        for part in mime.leaves(self._tree):
+        for part in mime.leaves(self._parsed.tree):
             if part.get_content_type() == "text/plain":
                 return mime.text_of(part)
         return ""
@@ -159,7 +159,7 @@ class Mail:
         `MalformedMail` as the body, or one of them, cannot be parsed.
         """
         found = []
-        for part in mime.leaves(self._tree):
+        for part in mime.leaves(self._parsed.tree):
             if part.get_content_type() == "message/rfc822" and part.is_multipart():
                 inner = part.get_payload(0)
                 if isinstance(inner, Message):
@@ -171,14 +171,10 @@ class Mail:
     @cached_property
     def file_names(self) -> list[str]:
         """The names of the files attached, each as one clean line."""
-        return [_clean(name) for name in mime.file_names(self._parsed)]
-
-    @property
-    def _tree(self) -> Message:
-        return mime.tree(self._parsed)
+        return [_clean(name) for name in self._parsed.file_names]
 
     @cached_property
-    def _parsed(self) -> mime.Parsed:
+    def _parsed(self) -> mime.Body:
         # mail-parser sees the MIME headers alone: what it does with the others we do not need.
         head = "".join(
             f"{name}: {values[0]}\n"
