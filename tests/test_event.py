@@ -10,6 +10,7 @@ import pytest
 from canonicaljson import encode_canonical_json
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from mailbridge.errors import MalformedEvent, NotCanonical
 from mailbridge.event import (
@@ -209,6 +210,25 @@ def test_any_json_is_an_event_whose_hash_holds_or_malformed(changed: dict[str, A
     except MalformedEvent:
         return
     assert event.hash == digest(preimage(json.loads(raw)))
+
+
+@given(
+    st.dictionaries(
+        texts, values | st.floats(allow_nan=False, allow_infinity=False) | st.integers(0, 2**70)
+    )
+)
+def test_the_quick_way_to_read_canonical_bytes_gives_what_the_long_way_does(
+    data: dict[str, Any],
+) -> None:
+    raw = canonical(fields(data=data, unsigned={"x": 1}))
+
+    def read(raw: bytes) -> dict[str, Any] | None:
+        try:
+            return structs.asdict(read_event(raw)) | {"raw": b""}
+        except MalformedEvent:
+            return None
+
+    assert read(raw) == read(raw + b" ")
 
 
 @given(st.integers(1, 2000))

@@ -37,6 +37,10 @@ MAX_UUIDS: Final = 10_000
 
 _log = logging.getLogger(__name__)
 
+# Takes a canonical object apart, and puts it together again, without touching its values.
+_PARTS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_SORTED: Final = msgspec.json.Encoder(order="sorted")
+
 Status = Literal["stored", "duplicate", "gap", "held", "refused"]
 
 
@@ -190,8 +194,9 @@ class Submissions:
     def _countersigned(self, event: SignedEvent) -> bytes:
         # The signed part goes on as it is.  `unsigned` does not: nobody stands for it.
         ours = {KEY_ID: self._key.sign(event.preimage)}
-        signatures = canonical({**event.signatures, self._key.entity: ours})
-        return b'%b,"signatures":%b}' % (event.preimage[:-1], signatures)
+        fields = _PARTS.decode(event.preimage)
+        fields["signatures"] = msgspec.Raw(canonical({**event.signatures, self._key.entity: ours}))
+        return _SORTED.encode(fields)
 
 
 def _check_link(event: SignedEvent) -> None:
