@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -26,22 +27,17 @@ _READY: Final = re.compile(r"ready submit=(\S+) publish=(\S+) read=(\S+) key=(\S
 
 class Stage:
     """
-    `mailbridge run --accept-test` on an empty Maildir, with free ports; a context manager.
+    `mailbridge run --accept-test` on an empty Maildir of its own, with free ports.
 
     Entering it waits until the gateway is ready, or raises `TryAgain` with what it said.  Leaving
     it stops the gateway and removes the directory.
     """
 
-    def __init__(
-        self, *, parent: Path | None = None, on_end: Callable[[], None] = lambda: None
-    ) -> None:
-        """
-        Its directory is made in *parent*, or where temporary files go.
-
-        *on_end* is called, in a thread, when the gateway ends before it is told to.
-        """
+    def __init__(self, *, parent: Path | None = None) -> None:
+        """Its directory is made in *parent*, or where temporary files go."""
         self._parent: Final = parent
-        self._on_end: Final = on_end
+        self.on_end: Callable[[], None] = lambda: None
+        """Called, in a thread, when the gateway ends before it is told to."""
         self._stack: Final = ExitStack()
         self._ready: Final = threading.Event()
         self._ending = False
@@ -80,11 +76,15 @@ class Stage:
         return self._said[-1] if self._said else "it said nothing"
 
     def _started(self) -> subprocess.Popen[str]:
-        # (An empty file: whatever is configured on this machine is none of a stage's business.)
+        # What is configured on this machine is none of a stage's business.  And nobody but us can
+        # reach its Maildir, as "channel" says; a TOML string is written like a JSON string.
         config = self.directory / "mailbridge.toml"
-        config.write_text(f'entity = "{ENTITY}"\n')
-        words = ["-c", str(config), "run", "--accept-test", "--maildir", str(self.maildir)]
-        words += ["--state", str(self.state)]
+        config.write_text(
+            f"entity = {json.dumps(ENTITY)}\nstate = {json.dumps(str(self.state))}\n"
+            f"[[source]]\nname = 'demo'\nmaildir = {json.dumps(str(self.maildir))}\n"
+            "require = 'channel'\n"
+        )
+        words = ["-c", str(config), "run", "--accept-test"]
         words += [word for to in ("submit", "publish", "read") for word in (f"--{to}", _ANYWHERE)]
         kept = {k: v for k, v in os.environ.items() if k not in ("NOTIFY_SOCKET", "WATCHDOG_USEC")}
         process = subprocess.Popen(  # noqa: S603 - our own program
@@ -96,20 +96,22 @@ class Stage:
             errors="replace",
             env=kept,
         )
-        threading.Thread(target=self._listen, args=(process,), daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, args=(process,), daemon=True)
+        self._listener.start()
         return process
 
     def _listen(self, process: subprocess.Popen[str]) -> None:
         # Its pipe must be read to the end, or it would block on its own log one day.
         assert process.stderr is not None  # noqa: S101 - PIPE
-        for line in process.stderr:
-            self._said.append(line.strip())
-            if found := _READY.match(line):
-                self.submit, self.publish, self.read, _ = found.groups()
-                self._ready.set()
+        with process.stderr:
+            for line in process.stderr:
+                self._said.append(line.strip())
+                if found := _READY.match(line):
+                    self.submit, self.publish, self.read, _ = found.groups()
+                    self._ready.set()
         self._ready.set()
         if not self._ending:
-            self._on_end()
+            self.on_end()
 
     def _stop(self, process: subprocess.Popen[str]) -> None:
         self._ending = True
@@ -119,3 +121,4 @@ class Stage:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        self._listener.join()
