@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -193,6 +195,37 @@ def test_a_file_that_is_no_cursor_file_is_refused_and_kept(
     with pytest.raises(NeedsOperator, match="cursor"):
         all_of(url, keys, cursor_file=cursor)
     assert cursor.read_text() == text
+
+
+@pytest.mark.parametrize("piece", [b"{", b"\x00" * 300, b"{}\n[1]\n", b"\xff\n"])
+def test_of_a_cursor_file_the_last_whole_line_counts(
+    tmp_path: Path, keys: Path, piece: bytes
+) -> None:
+    """A crash came in the middle of a line, or a power cut left what was there before."""
+    url = write(tmp_path / "j.db", Source().events(3))
+    cursor = tmp_path / "cursor"
+    assert read(url, 3, keys, cursor_file=cursor) == [1, 2, 3]
+    assert cursor.read_bytes().count(b"\n") == 1
+    with cursor.open("ab") as file:
+        file.write(piece)
+
+    assert all_of(url, keys, cursor_file=cursor) == [3]
+    assert [path.name for path in tmp_path.glob("*cursor*")] == ["cursor"]
+
+
+def test_a_reader_that_is_killed_has_remembered_what_it_handled(tmp_path: Path, keys: Path) -> None:
+    url = write(tmp_path / "j.db", Source().events(5))
+    cursor = tmp_path / "cursor"
+    killed = """
+import os, signal, sys
+from mailbridge import listen
+for event in listen(sys.argv[1], keys=sys.argv[2], cursor_file=sys.argv[3], since="start"):
+    if event.data["number"] == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", killed, url, keys, cursor], check=False)
+
+    assert all_of(url, keys, cursor_file=cursor) == [4, 5]
 
 
 def test_a_cursor_that_cannot_be_stored_ends_the_reading(tmp_path: Path, keys: Path) -> None:

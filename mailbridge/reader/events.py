@@ -190,9 +190,11 @@ class Events(Iterator[SignedEvent]):
         if self._closed:
             return
         self._closed = True
-        if self._file:
-            self._file.settle()
-        self._asks.close()
+        try:
+            if self._file:
+                self._file.close()
+        finally:
+            self._asks.close()
 
     # -- asking ------------------------------------------------------------------------------------
 

@@ -6,8 +6,9 @@ import contextlib
 import os
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from io import FileIO
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,9 @@ from mailbridge.errors import ConfigError, NeedsOperator, StorageFailed, UsageEr
 from mailbridge.reader.chain import Position
 
 _CURSOR: Final = re.compile(r"[0-9a-f]{8}-[0-9]{1,18}")
+
+_LONG: Final = 1024 * 1024
+"""A cursor file longer than this is begun anew."""
 
 Start = str | datetime
 """`start`, `now`, a cursor, or a time; as `parse` gives it."""
@@ -55,11 +59,18 @@ class Remembered(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class CursorFile:
-    """The file *path* in which one reader, of *tags*, remembers how far it is."""
+    """
+    The file *path* in which one reader, of *tags*, remembers how far it is.
+
+    The last whole line counts.  Lines are added, which costs a tenth of replacing the file, and is
+    as safe: a crash leaves at worst a piece of a line behind the one before.
+    """
 
     def __init__(self, path: Path, tags: Sequence[str]) -> None:
         self._path: Final = path
         self._tags: Final = sorted(tags)
+        self._file: FileIO | None = None
+        self._line = b""
         self._unsure = False
 
     def load(self) -> Remembered | None:
@@ -70,19 +81,14 @@ class CursorFile:
         it has not read it cannot go on from.
         """
         try:
-            raw = self._path.read_bytes()
+            *lines, _ = self._path.read_bytes().split(b"\n")
         except FileNotFoundError:
             return None
         except OSError as error:
             raise NeedsOperator(f"{self._path}: cannot be read: {error.strerror}") from error
-        try:
-            there = msgspec.json.decode(raw, type=Remembered)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise NeedsOperator(
-                f"{self._path}: no cursor file: {error}; remove it and say --from"
-            ) from error
-        if there.version != 1:
-            raise NeedsOperator(f"{self._path}: written by a newer mailbridge; upgrade this one")
+        there = next(filter(None, map(_decoded, reversed(lines))), None)
+        if there is None:
+            raise NeedsOperator(f"{self._path}: no cursor file of ours; remove it and say --from")
         if there.tags != self._tags:
             raise NeedsOperator(
                 f"{self._path}: remembers a reader of {' '.join(there.tags) or 'all tags'};"
@@ -91,28 +97,65 @@ class CursorFile:
         return there
 
     def store(self, cursor: str | None, feeds: dict[str, Position]) -> None:
-        """Remember it: whoever reads the file sees the old or the new, never half of one."""
+        """Remember it.  Raises `StorageFailed`."""
         there = Remembered(tags=self._tags, cursor=cursor, feeds=feeds)
-        temporary = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}")
-        try:
-            temporary.write_bytes(msgspec.json.encode(there) + b"\n")
-            temporary.replace(self._path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise StorageFailed(f"{self._path}: cannot be written: {error.strerror}") from error
+        self._line = msgspec.json.encode(there) + b"\n"
         self._unsure = True
+        with self._told():
+            if self._file is None or self._file.tell() > _LONG:
+                self._replace()
+            elif self._file.write(self._line) != len(self._line):
+                # (A full disk took a piece of it: the next line begins in a file of its own.)
+                self._file.close()
+                self._file = None
+                raise StorageFailed(f"{self._path}: cannot be written: no space left")
 
     def settle(self) -> None:
         """Make what was stored outlive a power cut.  Called when there is time: before waiting."""
-        if not self._unsure:
+        if self._file is not None and self._unsure:
+            with self._told():
+                os.fsync(self._file.fileno())
+            self._unsure = False
+
+    def close(self) -> None:
+        """Leave one line.  Raises `StorageFailed`."""
+        if self._file is None:
             return
-        self._unsure = False
-        for path in (self._path, self._path.parent):
-            try:
-                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                continue
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        with self._told():
+            if self._file.tell() > len(self._line):
+                self._replace()
+        self.settle()
+        self._file.close()
+        self._file = None
+
+    def _replace(self) -> None:
+        """Put a new file with the one line in the place of what is there."""
+        temporary = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}")
+        file = temporary.open("xb", buffering=0)
+        try:
+            file.write(self._line)
+            # (A rename may reach the disk before what was written: then nothing would be left.)
+            os.fsync(file.fileno())
+            temporary.replace(self._path)
+        except OSError:
+            file.close()
+            temporary.unlink(missing_ok=True)
+            raise
+        if self._file is not None:
+            self._file.close()
+        self._file = file
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StorageFailed(f"{self._path}: cannot be written: {error.strerror}") from error
+
+
+def _decoded(line: bytes) -> Remembered | None:
+    try:
+        there = msgspec.json.decode(line, type=Remembered)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return there if there.version == 1 else None
