@@ -29,6 +29,8 @@ class HostileRelay:
         self._stop.bind(f"inproc://stop-{id(self)}")
         self.url = sockets.bind(self._socket, "tcp://127.0.0.1:0", "test")
         self.asked: list[Request] = []
+        self.proofs: list[list[bytes]] = []
+        """What came along with each."""
         self.peer = b""
         """Who asked last."""
         self._thread = threading.Thread(target=self._serve)
@@ -53,7 +55,8 @@ class HostileRelay:
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._stop, zmq.POLLIN)
         while self._stop not in dict(poller.poll()):
-            self.peer, question = self._socket.recv_multipart()[:2]
+            self.peer, question, *proofs = self._socket.recv_multipart()
+            self.proofs.append(proofs)
             request = msgspec.json.decode(question)
             self.asked.append(request)
             frames = self._answers(request)

@@ -248,6 +248,26 @@ def test_a_relay_that_a_reader_contradicts_is_not_believed(keys: Path) -> None:
         read(answers, 1, keys)
 
 
+def test_a_relay_that_a_reader_contradicts_is_shown_the_signed_event(
+    source: Source, keys: Path
+) -> None:
+    """From elsewhere a number alone convinces no relay: any stranger can make one up."""
+    events = source.events(2)
+    gives = Gives(events)
+
+    def answers(request: Request) -> Sequence[bytes] | None:
+        if request["have"].get(FEED, [0])[0] == 2:
+            return [header(request, error="contradicted", reason=f"feed {FEED}")]
+        return gives(request)
+
+    with HostileRelay(answers) as relay:
+        reading = listen(relay.url, keys=keys, since="start", timeout=20)
+        with pytest.raises(BadProof):
+            list(reading)
+
+        assert relay.proofs[-2:] == [[], [events[1].raw]]
+
+
 def test_a_refusal_is_told_in_the_relays_words_on_one_line(keys: Path) -> None:
     def answers(request: Request) -> Sequence[bytes]:
         return [header(request, error="x" * 999, reason="no\n\x1b[31mway" + "!" * 9999)]

@@ -44,6 +44,8 @@ LIMIT: Final = 500
 
 HEADS_EVERY: Final = 60.0
 """Seconds of quiet after which the sources' signed heads are looked at."""
+PROOFS: Final = 16
+"""Events that go along with a question at most."""
 BUSY: Final = 1.0
 """Seconds after which a relay that is busy is asked again."""
 
@@ -106,6 +108,8 @@ class Events(Iterator[SignedEvent]):
         self._met = False
         self._more = True
         self._page: Final[deque[tuple[str, bytes]]] = deque()
+        self._newest: Final[dict[str, bytes]] = {}
+        self._contradicted = False
         self._closed = False
         self._withheld: Final = Withheld()
         self._looked = time.monotonic()
@@ -215,8 +219,10 @@ class Events(Iterator[SignedEvent]):
                 feed: [at.newest.seq, at.newest.hash] for feed, at in self._chain.positions.items()
             },
         }
+        # (A stranger could silence a feed with a number he made up: so the event goes along.)
+        proofs = list(self._newest.values())[:PROOFS] if self._contradicted else []
         try:
-            answer = self._ask("read", fields, wait=0.0 if self._more else WAIT)
+            answer = self._ask("read", fields, wait=0.0 if self._more else WAIT, proofs=proofs)
         except Refused as refused:
             self._go_on_after(refused)
             return
@@ -271,6 +277,9 @@ class Events(Iterator[SignedEvent]):
     def _go_on_after(self, refused: Refused) -> None:
         """Begin again at the journal's beginning where feed positions tell what we have."""
         if refused.code == "contradicted":
+            if self._newest and not self._contradicted:
+                self._contradicted = True
+                return
             raise BadProof(f"{refused}; nothing is read until its operator has mended it")
         if refused.code not in ("wrong-journal", "pruned") or not self._chain.positions:
             raise refused
@@ -281,13 +290,21 @@ class Events(Iterator[SignedEvent]):
         self._from_start = True
         self._more = True
 
-    def _ask(self, op: str, fields: Mapping[str, object], *, wait: float = 0.0) -> Answer:
-        return self._patiently(lambda: self._ask_once(op, fields, 0.0 if self._away else wait))
+    def _ask(
+        self,
+        op: str,
+        fields: Mapping[str, object],
+        *,
+        wait: float = 0.0,
+        proofs: Sequence[bytes] = (),
+    ) -> Answer:
+        def once() -> Answer:
+            left = self._left()
+            patience = 0.0 if self._away else min(wait, left)
+            grace = min(GRACE, max(left - patience, 0.05))
+            return self._asks.ask(op, fields, wait=patience, grace=grace, proofs=proofs)
 
-    def _ask_once(self, op: str, fields: Mapping[str, object], wait: float) -> Answer:
-        left = self._left()
-        wait = min(wait, left)
-        return self._asks.ask(op, fields, wait=wait, grace=min(GRACE, max(left - wait, 0.05)))
+        return self._patiently(once)
 
     def _patiently(self, act: Callable[[], _T]) -> _T:
         """Return what *act* returns, once the relay answers."""
@@ -376,6 +393,7 @@ class Events(Iterator[SignedEvent]):
         if step is not Step.NEXT:
             raise BadProof(f"feed {link.id}: number {link.seq} does not fit what came before")
         self._chain.advance(event, link)
+        self._newest[link.id] = event.raw
         return True
 
     def _reach_back(self, link: FeedLink) -> bool:

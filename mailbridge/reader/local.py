@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -37,7 +37,8 @@ class JournalAsker:
         fields: Mapping[str, Any],
         *,
         wait: float = 0.0,
-        grace: float = GRACE,  # noqa: ARG002 - a file answers at once
+        grace: float = GRACE,  # noqa: ARG002 - a file answers at once,
+        proofs: Sequence[bytes] = (),  # noqa: ARG002 - and serves nobody else
     ) -> Answer:
         """Return the answer to *op*, for a new event after at most *wait* seconds."""
         if self._stop.is_set():

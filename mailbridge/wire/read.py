@@ -12,7 +12,7 @@ import itertools
 import secrets
 import socket as unix
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Protocol, Self
 
@@ -61,9 +61,19 @@ class Asks(Protocol):
     """Something that answers the questions of the read protocol: a relay, or a journal's file."""
 
     def ask(
-        self, op: str, fields: Mapping[str, object], *, wait: float = 0.0, grace: float = GRACE
+        self,
+        op: str,
+        fields: Mapping[str, object],
+        *,
+        wait: float = 0.0,
+        grace: float = GRACE,
+        proofs: Sequence[bytes] = (),
     ) -> Answer:
-        """Return the answer to *op* with *fields*, which may come only after *wait* seconds."""
+        """
+        Return the answer to *op* with *fields*, which may come only after *wait* seconds.
+
+        *proofs* are the signed events behind what *fields* says we have.
+        """
 
     def pause(self, seconds: float) -> None:
         """Do nothing for *seconds*.  Raises `Stopped`."""
@@ -102,10 +112,18 @@ class Asker:
         self.close()
 
     def ask(
-        self, op: str, fields: Mapping[str, object], *, wait: float = 0.0, grace: float = GRACE
+        self,
+        op: str,
+        fields: Mapping[str, object],
+        *,
+        wait: float = 0.0,
+        grace: float = GRACE,
+        proofs: Sequence[bytes] = (),
     ) -> Answer:
         """
         Return the answer to *op* with *fields*, which may come only after *wait* seconds.
+
+        *proofs* are the signed events behind what *fields* says we have.
 
         Raises `Silence` *grace* seconds later, `Refused`, `Stopped`, or `BadInput` for an answer
         that is none.  After a `Silence` the next question goes out on a fresh connection.
@@ -116,7 +134,7 @@ class Asker:
         number = f"{self._name}-{next(self._numbers)}"
         question = canonical({"id": number, "op": op, "wait": wait, **fields})
         try:
-            socket.send(question, zmq.NOBLOCK)
+            socket.send_multipart([question, *proofs], zmq.NOBLOCK)
             answer = self._answer(socket, number, time.monotonic() + wait + grace)
         except zmq.Again as error:
             self._hang_up()
