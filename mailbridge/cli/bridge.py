@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="ENDPOINT",
-        help="a relay's submit socket to send to (repeatable)",
+        help="a relay's submit socket to send to (repeatable; default: this machine's)",
     )
     parser.add_argument(
         "--lighthouse",
@@ -80,9 +80,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _submit(submit: Submit, arguments: argparse.Namespace) -> Submit:
     """Return where to send: what *arguments* say, else what is configured."""
-    from mailbridge.config import Lighthouse
+    from mailbridge.config import SUBMIT, Lighthouse
     from mailbridge.config import Submit as Targets
-    from mailbridge.errors import ConfigError, UsageError
+    from mailbridge.errors import UsageError
 
     if arguments.lighthouse:
         pair = arguments.lighthouse.split(",")
@@ -97,8 +97,6 @@ def _submit(submit: Submit, arguments: argparse.Namespace) -> Submit:
     if arguments.submit:
         return Targets(to=tuple(arguments.submit))
     if not submit.to and not submit.lighthouse:
-        raise ConfigError(
-            "nowhere to send to: --submit ENDPOINT or --lighthouse SUBMIT,PUBLISH names it;"
-            " `mailbridge run` has a relay of its own"
-        )
+        # The relay of this machine, as `mailbridge relay` binds where nobody says otherwise.
+        return Targets(to=(SUBMIT,))
     return submit
