@@ -229,8 +229,10 @@ def person(text: str) -> Person:
         if found := address(alone):
             return Person(None, found)
         return Person(_name(quoted[1] if quoted else alone), None)
-    name = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else before
-    return Person(_name(name), address(after.partition(">")[0].strip()))
+    found = address(after.partition(">")[0].strip())
+    if quoted:
+        return Person(re.sub(r"\\(.)", r"\1", quoted[1]).strip() or None, found)
+    return Person(_name(before), found)
 
 
 def strip_list_prefixes(subject: str) -> str:
