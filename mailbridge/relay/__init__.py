@@ -206,7 +206,7 @@ class Relay:
                 batch.published(self._published)
         failpoint.reached("relay-stored")
         for told in answers:
-            self._submit.send_multipart(told, zmq.NOBLOCK)
+            _send(self._submit, told)
         failpoint.reached("relay-answered")
         if publish:
             self._publish_first(publish)
@@ -246,13 +246,13 @@ class Relay:
             self._publish_rest()
             return
         for message in frames:
-            self._publish.send_multipart(message, zmq.NOBLOCK)
+            _send(self._publish, message)
         self._published = newest
 
     def _publish_rest(self) -> None:
         while rows := self._journal.frames(self._published, _BATCH):
             for pos, tag, raw in rows:
-                self._publish.send_multipart((tag.encode(), raw), zmq.NOBLOCK)
+                _send(self._publish, (tag.encode(), raw))
                 self._published = pos
         self._published = self._journal.newest()
 
@@ -277,7 +277,7 @@ class Relay:
 
     def _answer_reader(self, frames: Sequence[bytes]) -> None:
         # (To a reader that is gone, or does not fetch, ROUTER drops it.  He asks again.)
-        self._read.send_multipart(frames, zmq.NOBLOCK)
+        _send(self._read, frames)
 
     def _count(self, answer: Answer) -> None:
         self.counts[answer.status] += 1
@@ -315,16 +315,27 @@ class Relay:
         os.close(self._wake)
 
 
+# Plain integers: pyzmq's enumerations, combined for every frame, cost more than the sending.
+_LAST: Final = int(zmq.NOBLOCK)
+_MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
+
+
+def _send(socket: sockets.Socket, frames: Sequence[bytes]) -> None:
+    for frame in frames[:-1]:
+        socket.send(frame, _MORE)
+    socket.send(frames[-1], _LAST)
+
+
 def _receive(socket: sockets.Socket) -> _Message | None:
     try:
-        peer = socket.recv(zmq.NOBLOCK, copy=False)
+        peer = frame = socket.recv(_LAST, copy=False)
     except zmq.Again:
         return None
     frames: list[bytes] = []
-    while socket.getsockopt(zmq.RCVMORE):
-        frame = socket.recv()
+    while frame.more:
+        frame = socket.recv(copy=False)
         if len(frames) < _FRAMES:
-            frames.append(frame)
+            frames.append(frame.bytes)
     return _Message(peer.bytes, frames, peer)
 
 
