@@ -475,7 +475,7 @@ def test_silence_is_answered_with_the_same_bytes_ever_more_patiently(talk: Talk)
         waits.append(talk.turn(answered=False) - talk.now)
         talk.turn(waits[-1], answered=False)
         assert talk.relay.hears_events(1) == [1]
-    assert waits == [0.5, 0.5, 1.0, 2.0, 4.0, 8.0]
+    assert waits == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0]
     assert "does not answer" in talk.target.status()
     talk.relay.has(1)
     talk.turn()
