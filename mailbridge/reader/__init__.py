@@ -127,21 +127,18 @@ async def alisten(  # noqa: PLR0913 - as `listen`
 ) -> AsyncIterator[VerifiedEvent]:
     """Give what `listen` gives, to asynchronous code.  Cancelling it ends it at once."""
     loop = asyncio.get_running_loop()
+    events = open_events(
+        url,
+        tags=tags,
+        since=since,
+        keys=keys,
+        pin=pin,
+        state=state,
+        cursor_file=cursor_file,
+        timeout=timeout,
+    )
     # (One thread of our own: SQLite and ZeroMQ want the one that began.)
     with ThreadPoolExecutor(1, "mailbridge-listen") as thread:
-        events = await loop.run_in_executor(
-            thread,
-            lambda: open_events(
-                url,
-                tags=tags,
-                since=since,
-                keys=keys,
-                pin=pin,
-                state=state,
-                cursor_file=cursor_file,
-                timeout=timeout,
-            ),
-        )
         try:
             while True:
                 event: SignedEvent | None = await loop.run_in_executor(thread, next, events, _ENDED)

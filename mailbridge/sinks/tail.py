@@ -39,7 +39,7 @@ _COLOURS: Final = (
     ("bug-closed", "cyan"),
     ("bug-", "magenta"),
 )
-_INDENT: Final = " " * 4
+_INDENT: Final = "  "
 
 
 class Words:
