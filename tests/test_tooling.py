@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -25,6 +26,11 @@ AGREED: Final = {
     "LICENSE",
     "CHANGELOG.md",
 }
+
+# As .gitignore says.
+RUBBISH: Final = re.compile(
+    r"__pycache__|.*\.egg-info|\.venv|build|dist|\..*_cache|\.hypothesis|\.benchmarks"
+)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +83,7 @@ MACHINES: Final = re.compile(
     r"""(?:
         [0-9]+(?:-[a-z0-9-]+)?@bugs\.debian\.org
       | (?:owner|submit|control|done|debbugs|request|help)@bugs\.debian\.org
-      | (?:ftpmaster|noreply|installer|envelope|dak)@(?:[a-z-]+\.)*debian\.org
+      | (?:ftpmaster|noreply|installer|envelope|dak|dispatch)@(?:[a-z-]+\.)*debian\.org
       | [a-z0-9.+-]+@(?:lists|lists\.alioth)\.debian\.org
       | [a-z0-9.+-]+@alioth-lists\.debian\.net
       | [a-z0-9.+-]+@lists\.(?:puri\.sm|pureos\.net)
@@ -112,13 +118,19 @@ def test_the_time_of_tests_is_told_with_its_zone() -> None:
 
 
 def _files() -> list[Path]:
-    """Return the files git knows, relative to the tree; without git, all that lie there."""
-    told = subprocess.run(
-        ["git", "-C", TREE, "ls-files", "-z"], capture_output=True, text=True, check=False
-    )
-    if told.returncode == 0:
-        return [Path(name) for name in told.stdout.split("\0") if (TREE / name).is_file()]
-    return [path.relative_to(TREE) for path in TREE.rglob("*") if path.is_file()]
+    """Return the files git knows, relative to the tree; of an unpacked archive all but rubbish."""
+    git = shutil.which("git")
+    if git and (TREE / ".git").exists():
+        told = subprocess.run(
+            [git, "-C", TREE, "ls-files", "-z"], capture_output=True, text=True, check=True
+        )
+        found = [Path(name) for name in told.stdout.split("\0") if name]
+        return [path for path in found if (TREE / path).is_file()]
+    return [
+        path
+        for path in (path.relative_to(TREE) for path in TREE.rglob("*") if path.is_file())
+        if not any(RUBBISH.fullmatch(part) for part in path.parts)
+    ]
 
 
 def _text(path: Path) -> str:
