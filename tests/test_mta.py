@@ -18,6 +18,7 @@ import pytest
 import zmq
 
 from mailbridge.maildir import make_maildir, scan_maildir
+from tests.daemons import Daemon
 from tests.postfix import Postfix
 
 TREE: Final = Path(__file__).parent.parent
@@ -163,13 +164,14 @@ submit = "tcp://127.0.0.1:0"
 publish = "tcp://127.0.0.1:0"
 read = "tcp://127.0.0.1:0"
 """)
-    with _running(settings, "run") as ready, _subscribed(ready["publish"]) as subscriber:
-        mta.send(MAIL, "mailbridge+example-changes")
+    with Daemon("-c", settings, "run") as service:
+        ready = service.ready()
+        with _subscribed(ready["publish"]) as subscriber:
+            mta.send(MAIL, "mailbridge+example-changes")
 
-        tag, published = subscriber.recv_multipart()
-        told = _mailbridge(
-            settings, "tail", ready["read"], "--json", "--from=start", "--count=1", "--timeout=20"
-        )
+            tag, published = subscriber.recv_multipart()
+            told = _tail(settings, ready["read"])
+        assert service.stop() == 0
 
     assert tag == b"_lk.mailbridge.package-upload-accepted"
     assert told == published + b"\n"
@@ -177,30 +179,6 @@ read = "tcp://127.0.0.1:0"
     assert (data["source_name"], data["source_version"]) == ("gnome-hello", "46.1-0example1")
     assert data["provenance"]["sent_by"] == {"how": "channel", "who": "example-changes"}
     assert list(scan_maildir(maildir)) == []
-
-
-@contextmanager
-def _running(settings: Path, command: str) -> Iterator[dict[str, str]]:
-    """Run the service *command* until the end, and give the words of its ready line."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "mailbridge", "-c", settings, command],
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as service:
-        assert service.stderr
-        try:
-            told = []
-            for line in service.stderr:
-                told.append(line)
-                if line.startswith("ready "):
-                    break
-            else:
-                raise AssertionError("".join(told))
-            yield dict(word.split("=", 1) for word in line.split() if "=" in word)
-        finally:
-            service.terminate()
-            service.stderr.read()
-    assert service.returncode == 0
 
 
 @contextmanager
@@ -219,9 +197,10 @@ def _subscribed(endpoint: str) -> Iterator[zmq.Socket[bytes]]:
         yield subscriber
 
 
-def _mailbridge(settings: Path, *words: str) -> bytes:
+def _tail(settings: Path, url: str) -> bytes:
+    words = ("--json", "--from=start", "--count=1", "--timeout=20")
     return subprocess.run(
-        [sys.executable, "-m", "mailbridge", "-c", settings, *words],
+        [sys.executable, "-m", "mailbridge", "-c", settings, "tail", url, *words],
         stdout=subprocess.PIPE,
         check=True,
         timeout=60,
