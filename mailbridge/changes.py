@@ -39,7 +39,7 @@ _FILE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+:~_-]*")
 _HASH: Final = re.compile(r"[0-9a-f]{1,128}")
 _FIRST_ENTRY: Final = re.compile(r"\S+ \((\S+)\) ([^;]*); ?urgency=([A-Za-z]+)")
 # Policy 4.4; what dpkg-parsechangelog takes for `Closes`.
-_CLOSES: Final = re.compile(r"(?i)closes: {0,5}(?:bug)?#? ?\d+(?:, {0,5}(?:bug)?#? ?\d+)*")
+_CLOSES: Final = re.compile(r"(?i)closes:\s{0,80}(?:bug)?#?\s?\d+(?:,\s{0,80}(?:bug)?#?\s?\d+)*")
 _NUMBER: Final = re.compile(r"\d+")
 _POOL_NAME: Final = re.compile(r"[a-z0-9][a-z0-9.+-]+")
 
