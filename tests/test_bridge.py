@@ -335,7 +335,7 @@ def test_every_maildir_has_its_sources_and_lists_are_asked_everywhere(tmp_path: 
     spool, place = watched(Config(source=(bugs, changes)), tmp_path / "spool")
 
     assert spool.spool
-    assert [source.name for source in spool.sources] == ["bugs", "spool"]
+    assert [source.name for source in spool.sources] == ["bugs"]
     assert [source.name for source in place.sources] == ["changes", "bugs"]
 
 

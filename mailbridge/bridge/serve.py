@@ -84,8 +84,9 @@ def watched(config: Config, spool: Path) -> list[Watched]:
     in_spool = places.pop(spool, ())
     elsewhere = tuple(s for sources in places.values() for s in sources if s.lists)
     asked = (*in_spool, *anywhere, *elsewhere)
-    if all(source.lists for source in asked):
-        asked = (*asked, Source(name=SPOOL_NAME, maildir=str(spool)))
+    if not asked:
+        # (Where sources do name lists, they are all that the operator lets in.)
+        asked = (Source(name=SPOOL_NAME, maildir=str(spool)),)
     found = [Watched(spool, asked, spool=True)]
     for path, sources in places.items():
         for key in ("after", "existing", "rate"):
