@@ -130,17 +130,33 @@ def test_a_gateway_that_does_not_start_says_why(
         pass
 
 
+@pytest.mark.needs_program("setpriv")
+def test_a_demo_that_is_killed_takes_its_gateway_with_it(temporary: Path) -> None:
+    with subprocess.Popen(DEMO, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as demo:
+        assert demo.stdout is not None
+        assert demo.stdout.readline()
+        gateway = os.pidfd_open(_child(demo.pid))
+        demo.kill()
+
+    assert select.select([gateway], [], [], 30)[0], "the gateway is still there"
+    os.close(gateway)
+    assert _left(temporary), "nobody is left to remove it"
+
+
 def test_a_gateway_that_dies_is_told_of_and_ends_the_demo(temporary: Path) -> None:
     with subprocess.Popen(DEMO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
         assert demo.stdout is not None
         assert demo.stdout.readline()
-        children = Path(f"/proc/{demo.pid}/task/{demo.pid}/children").read_text().split()
-        os.kill(int(children[0]), signal.SIGKILL)
+        os.kill(_child(demo.pid), signal.SIGKILL)
         _, told = demo.communicate(timeout=60)
 
     assert demo.returncode == 75
     assert "mailbridge: the gateway ended: " in told
     assert not _left(temporary)
+
+
+def _child(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
 
 
 def _read_until(descriptor: int, pattern: bytes, seconds: float) -> bytes:

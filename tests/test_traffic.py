@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
@@ -17,9 +18,13 @@ import pytest
 
 from mailbridge import cli, traffic
 from mailbridge.bridge import compose
+from mailbridge.bridge.deliver import Delivery, Gateway, Settings
+from mailbridge.bridge.quarantine import Quarantine
 from mailbridge.config import Source
 from mailbridge.errors import StorageFailed
 from mailbridge.event import TEST_NAMESPACE
+from mailbridge.outbox import Outbox
+from mailbridge.signing import SigningKey
 from mailbridge.traffic import FAULTS, Post
 from tests.conftest import NOON
 
@@ -263,6 +268,29 @@ def test_mails_with_one_news_are_one_event_and_no_others_are() -> None:
 
     assert [key for key, found in uuids.items() if len(found) != 1] == []
     assert len(set.union(*uuids.values())) == len(uuids)
+
+
+def test_a_gateway_emits_the_expected_events_each_once_and_no_other(
+    tmp_path: Path, signer: SigningKey
+) -> None:
+    """The order in which mails are looked at is not that of the story; it must not matter."""
+    maildir, expect = tmp_path / "Maildir", tmp_path / "expected.jsonl"
+    words = ["--count", "400", "--faults", "all", "--seed", "9", "--expect", str(expect)]
+    cli.main(["generate", "--maildir", str(maildir), *words])
+    mails = [Delivery(path.read_bytes(), (SOURCE,), NOON) for path in (maildir / "new").iterdir()]
+    with Outbox(None, signer, now=NOON) as outbox:
+        quarantine = Quarantine(tmp_path / "quarantine")
+        gateway = Gateway(outbox, quarantine, Settings(accept_test=True), clock=lambda: NOON)
+        gateway.deliver(sorted(mails, key=lambda mail: hashlib.sha256(mail.raw).digest()))
+        emitted = [json.loads(event.raw) for event in outbox.all()]
+    expected = [json.loads(line) for line in expect.read_text().splitlines()]
+
+    def fitting(news: dict[str, Any]) -> list[str]:
+        return [event["uuid"] for event in emitted if _contains(event, news)]
+
+    found = [fitting(news) for news in expected]
+    assert [news for news, uuids in zip(expected, found, strict=True) if len(uuids) != 1] == []
+    assert sorted(uuid for uuids in found for uuid in uuids) == sorted(e["uuid"] for e in emitted)
 
 
 def test_a_mail_that_was_cut_off_goes_to_quarantine() -> None:

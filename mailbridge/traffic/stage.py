@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -88,7 +89,7 @@ class Stage:
         words += [word for to in ("submit", "publish", "read") for word in (f"--{to}", _ANYWHERE)]
         kept = {k: v for k, v in os.environ.items() if k not in ("NOTIFY_SOCKET", "WATCHDOG_USEC")}
         process = subprocess.Popen(  # noqa: S603 - our own program
-            [sys.executable, "-m", "mailbridge", *words],
+            [*_leash(), sys.executable, "-m", "mailbridge", *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -122,3 +123,8 @@ class Stage:
             process.kill()
             process.wait()
         self._listener.join()
+
+
+def _leash() -> list[str]:
+    """Return what to start a program with so that it does not outlive us, however we end."""
+    return ["setpriv", "--pdeathsig", "TERM", "--"] if shutil.which("setpriv") else []
