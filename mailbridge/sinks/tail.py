@@ -52,7 +52,8 @@ class Words:
     def show(self, event: SignedEvent) -> None:
         """Write *event*."""
         first, *rest = summary(event.tag, event.data)
-        line = Text(f"{local(event.time)}  ", style="dim")
+        line = Text()
+        line.append(f"{local(event.time)}  ", style="dim")
         if not isinstance(event, VerifiedEvent):
             line.append("UNVERIFIED", style="bold white on red")
             line.append(" ")
