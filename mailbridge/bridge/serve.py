@@ -114,6 +114,7 @@ class Bridge:
     """An open state, its gateway and its Maildirs."""
 
     def __init__(self, config: Config, state: State, *, accept_test: bool) -> None:
+        self.config: Final = config
         self.state: Final = state
         self.gateway: Final = Gateway(
             state.outbox, state.quarantine, settings(config, accept_test=accept_test)
@@ -158,20 +159,27 @@ class Bridge:
             if place.skipped:
                 yield (
                     f"{place.skipped} mails in {place.path} taken as read,"
-                    f" 'mailbridge ingest --maildir {place.path}' emits them"
+                    f" 'mailbridge ingest --maildir {place.path}{state_option(self.config)}'"
+                    " emits them"
                 )
             if place.backlog:
                 yield f"{place.backlog} mails wait in {place.path}"
         if not any(place.skipped or place.backlog for place in self.places):
             yield "no mail waits"
-        others = [place for place in self.places if not place.spool]
-        for place in others:
-            if all(source.require == "channel" for source in place.sources):
+        for place in self.places:
+            if place.spool and not any(source.lists for source in place.sources):
+                if len(self.places) == 1:
+                    yield f"mail is taken from 'mailbridge ingest -' and {place.path}"
+            elif all(source.require == "channel" for source in place.sources):
                 yield f"only what reaches {place.path} makes events"
             else:
                 yield f"anyone who can mail into {place.path} can make events, marked as unproved"
-        if not others:
-            yield f"mail is taken from 'mailbridge ingest -' and {self.places[0].path}"
+
+
+def state_option(config: Config) -> str:
+    """Return what a command needs besides to find the state of *config*: mostly nothing."""
+    directory = config.state_dir.absolute()
+    return "" if directory == configuration.default_state() else f" --state {directory}"
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     import msgspec
 
     from mailbridge.bridge import epoch
-    from mailbridge.bridge.serve import bridge
+    from mailbridge.bridge.serve import bridge, state_option
     from mailbridge.bridge.submit import RelayTarget
     from mailbridge.cli._gateway import configured, with_maildirs
     from mailbridge.relay import Relay
@@ -71,9 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
             context, _reachable(submit), outbox, name="relay", ancestors=outbox.ancestors()
         )
         ready = f"submit={submit} publish={publish} read={read} key={key.entity}"
-        ours.run(
-            [target], stop, ready=f"{ready} | 'mailbridge tail {_reachable(read)}' shows events"
-        )
+        tail = f"mailbridge tail {_reachable(read)}{state_option(config)}"
+        ours.run([target], stop, ready=f"{ready} | '{tail}' shows events")
         if relay.failure:
             raise relay.failure
     return 0
