@@ -10,7 +10,6 @@ import pytest
 
 from mailbridge import config
 from mailbridge.cli import _commands as commands
-from mailbridge.kinds import kinds
 from tests.test_mta import RECIPES
 
 TREE: Final = Path(__file__).parent.parent
@@ -32,10 +31,6 @@ def test_each_command_is_in_the_readme() -> None:
         for name in commands.names()
         if not re.search(rf"\bmailbridge (?:-c \S+ )?{name}\b", README)
     ] == []
-
-
-def test_each_kind_is_in_the_readme() -> None:
-    assert [kind.name for kind in kinds() if f"`{kind.name}`" not in README] == []
 
 
 def test_the_readme_shows_the_overview_as_it_is() -> None:
