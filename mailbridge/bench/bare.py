@@ -47,21 +47,29 @@ def changes(paragraphs: Sequence[str]) -> None:
         dict(Changes(paragraph))
 
 
-def signed(events: Sequence[bytes]) -> list[bytes]:
-    """Write the canonical JSON of each event, sign it, write it again; return the signatures."""
-    signatures = []
-    for raw in events:
-        event = json.loads(raw)
-        signatures.append(_KEY.sign(_canonical(event)).signature)
-        _canonical(event)
-    return signatures
+def parsed(events: Sequence[bytes]) -> list[object]:
+    """Read the JSON of each event."""
+    return [json.loads(raw) for raw in events]
 
 
-def verified(events: Sequence[bytes], signatures: Sequence[bytes]) -> None:
-    """Read each event, and check its signature."""
+def canonical(events: Sequence[object]) -> list[bytes]:
+    """Write each event as canonical JSON."""
+    return [
+        json.dumps(event, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+        for event in events
+    ]
+
+
+def signed(preimages: Sequence[bytes]) -> list[bytes]:
+    """Return a signature over each of *preimages*."""
+    return [_KEY.sign(raw).signature for raw in preimages]
+
+
+def verified(preimages: Sequence[bytes], signatures: Sequence[bytes]) -> None:
+    """Check each signature."""
     key = _KEY.verify_key
-    for raw, signature in zip(events, signatures, strict=True):
-        key.verify(_canonical(json.loads(raw)), signature)
+    for raw, signature in zip(preimages, signatures, strict=True):
+        key.verify(raw, signature)
 
 
 def stored(path: Path, events: Sequence[bytes], *, batch: int, commits: int = 1) -> None:
@@ -116,7 +124,3 @@ def in_flight(
             sent += 1
         answers.append(dealer.recv_multipart()[0])
     return answers
-
-
-def _canonical(event: object) -> bytes:
-    return json.dumps(event, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, Literal, NamedTuple, TypeVar
 
 import msgspec
+
+ROUNDS: Final = 4
+"""In so many parts a measurement is made, so that a busy moment does not spoil all of it."""
+
+T = TypeVar("T")
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -27,25 +32,40 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of a latency, whose `value` is the median."""
 
 
-def rate(
-    name: str,
-    unit: Literal["mails/s", "events/s"],
-    *,
-    n: int,
-    took: float,
-    bare: Mapping[str, float],
-) -> Figure:
-    """Return the figure of *n* things in *took* seconds, the *bare* calls in seconds each."""
-    alone = sum(bare.values())
+class Round(NamedTuple):
+    """One part of a measurement: ours, and right after it the bare calls for the same things."""
+
+    n: int
+    took: float
+    bare: dict[str, float]
+    """Seconds of each bare call, for all *n* together."""
+
+
+def rate(name: str, unit: Literal["mails/s", "events/s"], rounds: Sequence[Round]) -> Figure:
+    """
+    Return the figure of *rounds*.
+
+    Of each call the quickest round counts: what made it slower was something else on this machine.
+    """
+    each = min(r.took / r.n for r in rounds)
+    parts = {call: min(r.bare[call] / r.n for r in rounds) for call in rounds[0].bare}
+    alone = sum(parts.values())
     return Figure(
         name=name,
         unit=unit,
-        value=n / took,
-        bare=n / alone,
-        ratio=took / alone,
-        parts={call: 1000 * seconds / n for call, seconds in bare.items()},
-        n=n,
+        value=1 / each,
+        bare=1 / alone,
+        ratio=each / alone,
+        parts={call: 1000 * seconds for call, seconds in parts.items()},
+        n=sum(r.n for r in rounds),
     )
+
+
+def chunks(things: Sequence[T], rounds: int = ROUNDS) -> Iterator[Sequence[T]]:
+    """Yield *things* in *rounds* parts of about one size, the empty ones left out."""
+    size = -(-len(things) // rounds)
+    for at in range(0, len(things), max(size, 1)):
+        yield things[at : at + size]
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -100,13 +100,16 @@ def _parts(mails: Sequence[bytes], events: Sequence[bytes], directory: Path) -> 
     """Return the milliseconds of the bare calls that one mail cannot do without, one at a time."""
     n = len(mails)
     paragraphs: list[str] = []
+    told = bare.parsed(events)
     signatures = bare.signed(events)
     spent = {
         "email: headers": seconds(lambda: bare.headers(mails)),
         "mail-parser": seconds(lambda: paragraphs.extend(bare.bodies(mails))),
         "python-debian": seconds(lambda: bare.changes(paragraphs)),
-        # The bridge signs, the relay verifies and signs, the reader verifies.
-        "json, ed25519": 2 * seconds(lambda: bare.signed(events)),
+        # Read by relay and reader; written twice by the bridge, twice by the relay, once at last.
+        "json": 2 * seconds(lambda: bare.parsed(events))
+        + 5 * seconds(lambda: bare.canonical(told)),
+        "sign": 2 * seconds(lambda: bare.signed(events)),
         "verify": 2 * seconds(lambda: bare.verified(events, signatures)),
         # Bridge: the attempt, then the verdict with its events.  Relay: one.
         "SQLite, fsync": seconds(
