@@ -102,6 +102,18 @@ def source_name(mail: Mail) -> str | None:
     return None
 
 
+def before_the_rule(text: str) -> str:
+    """
+    Return what stands before the last line that is `===`: below it is always the same text.
+
+    >>> before_the_rule("a\\n===\\nb\\n===\\nPlease feel free ...")
+    'a\\n===\\nb'
+    """
+    lines = text.split("\n")
+    end = max((n for n, line in enumerate(lines) if line.rstrip() == "==="), default=len(lines))
+    return "\n".join(lines[:end]).strip()
+
+
 class Suites(msgspec.Struct, frozen=True):
     """Where an upload went, or waits."""
 

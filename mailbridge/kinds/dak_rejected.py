@@ -62,10 +62,7 @@ def recognise(mail: Mail, site: Site, archive: str) -> Sequence[Event] | NoEvent
 
 
 def _reason(text: str) -> str:
-    lines = text.split("\n")
-    # The last one: a reason may have rules of its own.
-    end = max((n for n, line in enumerate(lines) if line.rstrip() == "==="), default=len(lines))
-    reason = "\n".join(lines[:end])
+    reason = dak.before_the_rule(text)
     if _GIVEN in reason:
         reason = reason.partition(_GIVEN)[2].rpartition("Please see:")[0] or reason
     return reason.strip()
