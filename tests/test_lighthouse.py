@@ -42,6 +42,27 @@ def fields(number: int, tag: str = TAG) -> dict[str, Any]:
     }
 
 
+class Bare:
+    """A Lighthouse's two sockets, and nobody behind them."""
+
+    def __init__(self, context: sockets.Context) -> None:
+        self.router: Final = context.socket(zmq.ROUTER)
+        self.xpub: Final = context.socket(zmq.XPUB)
+        self.xpub.setsockopt(zmq.XPUB_VERBOSER, 1)
+        for socket in (self.router, self.xpub):
+            socket.bind("tcp://127.0.0.1:*")
+        self.submit: Final = self.router.getsockopt_string(zmq.LAST_ENDPOINT)
+        self.publish: Final = self.xpub.getsockopt_string(zmq.LAST_ENDPOINT)
+
+    def echo(self, raw: bytes) -> None:
+        self.xpub.send_multipart([TAG.encode(), raw])
+
+    def subscription(self) -> bytes:
+        """Wait for what is wanted next: a byte (1: yes, 0: no longer) and a prefix."""
+        assert self.xpub.poll(int(GUARD * 1000)), "nothing is wanted"
+        return self.xpub.recv()
+
+
 class Bridge:
     """An outbox and its target, in a time of their own."""
 
@@ -57,20 +78,27 @@ class Bridge:
             for number in numbers:
                 self.outbox.emit(fields(number, tag), mail=None, backfill=backfill)
 
-    def connect(self, lighthouse: Lighthouse, *, rate: str = "2/s") -> None:
+    def connect(self, lighthouse: Lighthouse | Bare, *, rate: str = "2/s") -> None:
         """Start, and be where events may be submitted."""
+        self.open(lighthouse, rate=rate)
+        self.reconnect(lighthouse)
+
+    def open(self, lighthouse: Lighthouse | Bare, *, rate: str = "2/s") -> None:
+        """Start, and no more."""
         self.target = LighthouseTarget(
             self._context,
             config.Lighthouse(submit=lighthouse.submit, publish=lighthouse.publish, rate=rate),
             self.outbox,
         )
-        self.reconnect(lighthouse)
 
-    def reconnect(self, lighthouse: Lighthouse) -> None:
+    def reconnect(self, lighthouse: Lighthouse | Bare) -> None:
         self.turn()
         while not self.target._line.is_up:
             self.hear()
-        lighthouse.subscribed(PREFIX)
+        if isinstance(lighthouse, Bare):
+            assert lighthouse.subscription() == b"\x01" + PREFIX.encode()
+        else:
+            lighthouse.subscribed(PREFIX)
         self.until_due()
 
     def turn(self) -> None:
@@ -127,6 +155,14 @@ def context() -> Iterator[sockets.Context]:
     context = sockets.make_context()
     yield context
     context.destroy(linger=0)
+
+
+@pytest.fixture
+def bare(context: sockets.Context) -> Iterator[Bare]:
+    bare = Bare(context)
+    yield bare
+    bare.router.close(linger=0)
+    bare.xpub.close(linger=0)
 
 
 @pytest.fixture
@@ -255,11 +291,12 @@ def test_a_backfill_of_years_does_not_hold_up_the_loop(
     bridge: Bridge, lighthouse: Lighthouse
 ) -> None:
     bridge.write(*range(3000), backfill=True)
-    bridge.connect(lighthouse)
-    turns = 0
+    bridge.open(lighthouse)
+
+    bridge.turn()
+    assert 0 < bridge.acked < 3000
     while bridge.due <= bridge.now:
         bridge.turn()
-        turns += 1
 
     assert bridge.acked == 3000
     assert lighthouse.submissions == []
@@ -268,16 +305,10 @@ def test_a_backfill_of_years_does_not_hold_up_the_loop(
 # -- listening
 
 
-def test_nothing_is_submitted_before_we_listen(
-    bridge: Bridge, lighthouse: Lighthouse, context: sockets.Context
-) -> None:
+def test_nothing_is_submitted_before_we_listen(bridge: Bridge, lighthouse: Lighthouse) -> None:
     """What is published before the subscription arrives is not heard, and would go out again."""
     bridge.write(1)
-    bridge.target = LighthouseTarget(
-        context,
-        config.Lighthouse(submit=lighthouse.submit, publish=lighthouse.publish),
-        bridge.outbox,
-    )
+    bridge.open(lighthouse)
     bridge.turn()
     while not bridge.target._line.is_up:
         assert set(bridge.tries.values()) == {0}
@@ -293,6 +324,7 @@ def test_a_tag_of_another_namespace_is_listened_for_before_it_is_submitted(
     bridge: Bridge, lighthouse: Lighthouse
 ) -> None:
     bridge.connect(lighthouse)
+    bridge.now += 100
 
     bridge.write(1, tag="org.example.mailbridge.bug-closed")
     bridge.turn()
@@ -304,21 +336,44 @@ def test_a_tag_of_another_namespace_is_listened_for_before_it_is_submitted(
     assert bridge.acked == 1
 
 
-def test_a_lighthouse_that_is_not_there_gets_nothing(
-    bridge: Bridge, trusted: Path, context: sockets.Context
-) -> None:
+def test_a_lighthouse_that_is_not_there_gets_nothing(bridge: Bridge, trusted: Path) -> None:
     with Lighthouse(trusted) as gone:
         pass
     bridge.write(1)
-    bridge.target = LighthouseTarget(
-        context, config.Lighthouse(submit=gone.submit, publish=gone.publish), bridge.outbox
-    )
+    bridge.open(gone)
 
     bridge.turn()
 
     assert bridge.due == math.inf
     assert bridge.target.status() == f"lighthouse {gone.submit} is not there; 1 events wait"
     assert bridge.acked == 0
+
+
+def test_one_that_publishes_no_longer_gets_nothing(bridge: Bridge, bare: Bare) -> None:
+    bridge.connect(bare)
+    bare.xpub.close(linger=0)
+    while bridge.target._line.is_up:
+        bridge.hear()
+    bridge.now += 100
+
+    bridge.write(1)
+    bridge.turn()
+
+    assert bridge.due == math.inf
+    assert set(bridge.tries.values()) == {0}
+
+
+def test_nothing_waits_in_a_queue_for_one_that_takes_nothing(bridge: Bridge, bare: Bare) -> None:
+    """It would go out when it is back: before we listen, and several times."""
+    bare.router.close(linger=0)
+    bridge.write(1)
+    bridge.connect(bare)
+    for _ in range(10):
+        bridge.turn()
+        bridge.until_due()
+
+    assert set(bridge.tries.values()) == {0}
+    assert bridge.target.status() == "1 events on the way"
 
 
 @pytest.mark.parametrize("part", ["submit", "publish"])
@@ -385,6 +440,25 @@ def test_into_silence_one_event_is_repeated_and_nothing_new_said(
         assert pauses[-1] >= PROBE_MAX
 
 
+def test_before_it_is_repeated_we_say_again_what_we_want_to_hear(
+    bridge: Bridge, bare: Bare
+) -> None:
+    bridge.write(1)
+    bridge.connect(bare)
+    bridge.submit_once()
+    raw = bare.router.recv_multipart()[1]
+    bridge.until_due()
+
+    bridge.turn()
+
+    assert bare.subscription() == b"\x00" + PREFIX.encode()
+    assert bare.subscription() == b"\x01" + PREFIX.encode()
+    assert bridge.due == bridge.now + SETTLE
+    assert list(bridge.tries.values()) == [1]
+    bridge.submit_once()
+    assert bare.router.recv_multipart()[1] == raw
+
+
 def test_started_anew_with_our_key_it_gets_everything(
     bridge: Bridge, strangers: Path, trusted: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -399,7 +473,11 @@ def test_started_anew_with_our_key_it_gets_everything(
 
     with Lighthouse(trusted, submit=before.submit, publish=before.publish) as after:
         bridge.reconnect(after)
-        bridge.deliver(after, 3)
+        back = bridge.now
+        bridge.deliver(after, 1)
+        # It is not made to wait for what its former life had earned.
+        assert bridge.now < back + ECHO
+        bridge.deliver(after, 2)
 
         assert sorted(numbers(after)) == [1, 2, 3]
     assert bridge.acked == 3
@@ -515,35 +593,20 @@ def altered(event: dict[str, Any], how: str, signer: SigningKey) -> dict[str, An
     ["other content", "our signature is another", "our signature is missing", "no event"],
 )
 def test_what_was_altered_on_the_way_is_no_acknowledgement(
-    bridge: Bridge, context: sockets.Context, signer: SigningKey, how: str
+    bridge: Bridge, bare: Bare, signer: SigningKey, how: str
 ) -> None:
-    with context.socket(zmq.ROUTER) as submit, context.socket(zmq.XPUB) as publish:
-        submit.bind("tcp://127.0.0.1:*")
-        publish.bind("tcp://127.0.0.1:*")
-        bridge.write(1)
-        bridge.target = LighthouseTarget(
-            context,
-            config.Lighthouse(
-                submit=submit.getsockopt_string(zmq.LAST_ENDPOINT),
-                publish=publish.getsockopt_string(zmq.LAST_ENDPOINT),
-            ),
-            bridge.outbox,
-        )
-        bridge.turn()
-        while not bridge.target._line.is_up:
-            bridge.hear()
-        assert publish.recv() == b"\x01" + PREFIX.encode()
-        bridge.submit_once()
-        raw = submit.recv_multipart()[1]
-        event = altered(json.loads(raw), how, signer)
+    bridge.write(1)
+    bridge.connect(bare)
+    bridge.submit_once()
+    raw = bare.router.recv_multipart()[1]
 
-        publish.send_multipart([TAG.encode(), json.dumps(event).encode()])
-        bridge.hear()
-        assert bridge.acked == 0
+    bare.echo(json.dumps(altered(json.loads(raw), how, signer)).encode())
+    bridge.hear()
+    assert bridge.acked == 0
 
-        publish.send_multipart([TAG.encode(), raw])
-        bridge.hear()
-        assert bridge.acked == 1
+    bare.echo(raw)
+    bridge.hear()
+    assert bridge.acked == 1
 
 
 # -- what would harm it

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -135,6 +136,80 @@ def test_a_mail_written_to_while_it_is_read_is_whole_or_not_ready(maildir: Path)
 
     # Never a mixture of both.
     assert {len(letters) for letters in seen} <= {0, 1}
+
+
+def test_a_file_of_another_size_than_it_says_is_not_ready() -> None:
+    """It grew while it was read, and its owner's lease is not ours to ask for."""
+    with pytest.raises(Unready, match="changed while it was read"):
+        read(Path("/proc/self/status"), limit=LIMIT)
+
+
+def test_a_mail_changed_while_it_is_read_is_not_ready(maildir: Path) -> None:
+    path = maildir / "new" / "1.host"
+    path.touch()
+    os.truncate(path, 64 * 1024 * 1024)
+    stop = threading.Event()
+
+    def touch() -> None:
+        time = 0
+        while not stop.is_set():
+            time += 1_000_000
+            os.utime(path, ns=(time, time))
+
+    thread = threading.Thread(target=touch)
+    thread.start()
+    try:
+        with pytest.raises(Unready, match="changed while it was read"):
+            read(path, limit=LIMIT * LIMIT * LIMIT)
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextmanager
+def before_opening(path: Path, act: Callable[[], object]) -> Iterator[None]:
+    """Call *act* in the moment between a look at *path* and its opening."""
+    # An audit hook cannot be taken away again, only told to be quiet.
+    waiting = [act]
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        if waiting and event == "open" and arguments[0] == str(path):
+            waiting.pop()()
+
+    sys.addaudithook(hook)
+    yield
+    waiting.clear()
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [(lambda path: path.symlink_to("/etc/passwd"), "a symbolic link"), (os.mkfifo, "a FIFO")],
+)
+def test_what_takes_the_place_of_a_mail_is_neither_followed_nor_waited_for(
+    maildir: Path, make: Callable[[Path], object], reason: str
+) -> None:
+    path = by_link(maildir, "1.host")
+    make(maildir / "tmp" / "trap")
+
+    with (
+        before_opening(path, lambda: (maildir / "tmp" / "trap").rename(path)),
+        pytest.raises(NotAMail) as told,
+    ):
+        read(path, limit=LIMIT)
+
+    assert told.value.reason == reason
+
+
+def test_what_is_no_file_is_not_even_opened(maildir: Path) -> None:
+    """To open a FIFO lets go whoever waits to write to it; to open a device can do anything."""
+    path = maildir / "new" / "1.host"
+    os.mkfifo(path)
+    opened: list[bool] = []
+
+    with before_opening(path, lambda: opened.append(True)), pytest.raises(NotAMail):
+        read(path, limit=LIMIT)
+
+    assert not opened
 
 
 def test_a_mail_that_is_gone_has_vanished(maildir: Path) -> None:

@@ -166,6 +166,23 @@ def test_with_nobody_to_talk_to_the_status_still_tells() -> None:
     assert subprocess.run(["sh", "-c", shell], input=MAIL, check=False).returncode == TRY_AGAIN
 
 
+def test_what_somebody_else_could_not_print_bounces_nothing(maildir: Path) -> None:
+    """At its end Python flushes standard output, and has a status of its own where it cannot."""
+    start = "print('sitecustomize', end=''); from mailbridge.cli import entry; entry()"
+
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", start, "ingest", "-", "--maildir", maildir],
+            env={**os.environ, "PYTHONUNBUFFERED": ""},
+            input=MAIL,
+            stdout=full,
+            check=False,
+        )
+
+    assert done.returncode == 0
+    assert mails(maildir) == [MAIL]
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     disk = tmp_path / "disk"

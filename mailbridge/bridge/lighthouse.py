@@ -66,8 +66,7 @@ class LighthouseTarget:
         self._ledger: Final = ledger
         self._every: Final = 1 / config.rate(lighthouse.rate, "lighthouse.rate")
         self._line: Final = Line(context, lighthouse.submit, lighthouse.publish)
-        for tag in (f"{NAMESPACE}.", *ledger.head().tags):
-            self._line.listen_for(_namespace(tag))
+        self._line.listen_for(f"{NAMESPACE}.")
         self._acked = ledger.acknowledged(self.name)
         self._taken = self._acked
         self._done: set[int] = set()
@@ -98,7 +97,7 @@ class LighthouseTarget:
             self._listening, self._patience = now + SETTLE, ECHO
             self._probe_at = self._listening
         for raw in self._line.heard():
-            self._hear(raw, now)
+            self._hear(raw)
         more = self._refill(now)
         while self._acked + 1 in self._done:
             self._acked += 1
@@ -209,7 +208,7 @@ class LighthouseTarget:
 
     # -- echoes ------------------------------------------------------------------------------------
 
-    def _hear(self, raw: bytes, now: float) -> None:
+    def _hear(self, raw: bytes) -> None:
         try:
             heard = read_event(raw)
         except MalformedEvent:
@@ -226,7 +225,7 @@ class LighthouseTarget:
         del self._flights[heard.uuid]
         self._done.add(flight.event.seq)
         self._patience = ECHO
-        self._silent_since = now if any(f.tries for f in self._flights.values()) else None
+        self._silent_since = None
         if self._told_of_silence:
             self._told_of_silence = False
             log.info("%s publishes our events again", self.name)

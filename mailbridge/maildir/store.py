@@ -17,12 +17,14 @@ from mailbridge.errors import StorageFailed, TryAgain
 # What type checkers take for `typing.TYPE_CHECKING`, without importing `typing`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import BinaryIO
+    from _typeshed import SupportsRead
 
 _CHUNK = 256 * 1024
 
 
-def store_mail(maildir: str | os.PathLike[str], stream: BinaryIO, *, limit: int) -> tuple[str, int]:
+def store_mail(
+    maildir: str | os.PathLike[str], stream: SupportsRead[bytes], *, limit: int
+) -> tuple[str, int]:
     """
     Put the mail in *stream* into *maildir* and return (its path in `new/`, how large it was).
 
@@ -70,7 +72,7 @@ def make_maildir(root: str | os.PathLike[str]) -> None:
             _sync_directory(os.path.dirname(path))
 
 
-def _copy(stream: BinaryIO, fd: int, most: int) -> int:
+def _copy(stream: SupportsRead[bytes], fd: int, most: int) -> int:
     size = 0
     while chunk := stream.read(_CHUNK):
         # What exceeds is read all the same: an MTA takes a broken pipe for a failed delivery.
