@@ -121,8 +121,12 @@ def default_config() -> Path | None:
     """Return the configuration file that is there without `-c`, or None."""
     home = os.environ.get("XDG_CONFIG_HOME") or str(Path("~/.config").expanduser())
     for path in (Path(home) / "mailbridge" / "mailbridge.toml", SYSTEM_CONFIG):
-        if path.is_file():
-            return path
+        try:
+            if path.is_file():
+                return path
+        except PermissionError:
+            # A home that we may not enter, as a sandboxed service's, holds no settings of ours.
+            continue
     return None
 
 

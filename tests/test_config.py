@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -176,3 +177,21 @@ def test_a_user_s_file_goes_before_the_service_s(
     mine.touch()
 
     assert config.default_config() == mine
+
+
+def test_a_home_that_may_not_be_entered_holds_no_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As the relay's unit has it: its user's home is the bridge's state, which it shall not see.
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(closed))
+    me = os.geteuid()
+    if me == 0:
+        os.seteuid(65534)
+    try:
+        found = config.default_config()
+    finally:
+        os.seteuid(me)
+
+    assert found in (None, config.SYSTEM_CONFIG)
