@@ -22,6 +22,8 @@ class Family(StrEnum):
     DEBBUGS = "debbugs"
     TESTING_WATCH = "testing-watch"
     DAK = "dak"
+    AUTOREMOVAL = "autoremoval"
+    BUILDD = "buildd"
     LAUNCHPAD = "launchpad"
     GITLAB = "gitlab"
     PHABRICATOR = "phabricator"
@@ -58,6 +60,7 @@ _DIGEST: Final = re.compile(r"(?i)(?!Bug#)\S.* Digest, Vol \d+, Issue \d+$")
 _DIGEST_PART: Final = re.compile(rb"(?i)[\r\n]content-type:[ \t\r\n]*multipart/digest\b")
 _PR_MESSAGE: Final = re.compile(r"x-([a-z0-9]+)-pr-message")
 _ADVISORY: Final = re.compile(r"\[SECURITY\] \[(?:D[SL]A|ELA)[ -]\d")
+_DISTRIBUTION: Final = re.compile(r"(?:^|; )distribution=([a-z][a-z0-9+.-]*);")
 _SPELLED: Final = {"gnu": "GNU"}
 
 # The ends of List-Ids whose archive everybody knows.
@@ -96,15 +99,35 @@ def archive_of(mail: Mail, family: Family) -> str:
     tracker = tracker_of(mail)
     if tracker and tracker != "debian":
         return _SPELLED.get(tracker, tracker.capitalize())
+    if family is Family.LAUNCHPAD and (found := _launchpads(mail)):
+        return found
     for end, archive in _LISTS:
         if mail.list_id and (mail.list_id == end or mail.list_id.endswith(f".{end}")):
             return archive
     if family is Family.LAUNCHPAD:
-        return (mail.header("X-Launchpad-Archive") or "ubuntu").rsplit("/", 2)[0].capitalize()
+        return "Ubuntu"
     return "Debian" if family in _DEBIANS else "unknown"
 
 
-_DEBIANS: Final = (Family.DAK, Family.DEBBUGS, Family.TESTING_WATCH, Family.SECURITY)
+_DEBIANS: Final = (
+    Family.DAK,
+    Family.DEBBUGS,
+    Family.TESTING_WATCH,
+    Family.SECURITY,
+    Family.AUTOREMOVAL,
+    Family.BUILDD,
+)
+
+
+def _launchpads(mail: Mail) -> str | None:
+    """Return the archive that Launchpad names; what is in a PPA is not in Ubuntu."""
+    if reference := mail.header("X-Launchpad-Archive"):
+        return reference if reference.startswith("~") else reference.capitalize()
+    tasks = mail.headers("X-Launchpad-Bug")
+    for task in tasks:
+        if found := _DISTRIBUTION.search(task):
+            return found[1].capitalize()
+    return "Launchpad" if tasks else None
 
 
 def _noise(mail: Mail) -> NoEvent | None:
@@ -149,6 +172,8 @@ def _marked(mail: Mail) -> Family | None:
             or any("Launchpad" not in katie for katie in katies)
             or "DAK" in mail.headers("Debian"),
         ),
+        (Family.AUTOREMOVAL, "release.debian.org/autoremovals" in mail.headers("X-Debian")),
+        (Family.BUILDD, "buildd.debian.org" in mail.headers("X-Debian")),
         (Family.LAUNCHPAD, has("X-Launchpad-Notification-Type", "X-Launchpad-Bug") or bool(katies)),
         (
             Family.GITLAB,

@@ -17,6 +17,7 @@ from email.parser import BytesHeaderParser
 from email.policy import compat32
 from email.utils import parsedate_to_datetime
 from functools import cached_property
+from itertools import islice
 from typing import Final
 
 from mailbridge import mime
@@ -149,6 +150,16 @@ class Mail:
             if part.get_content_type() == "text/plain":
                 return mime.text_of(part)
         return ""
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """
+        The first few texts, `text` and those attached after it, each as `text` would be.
+
+        Raises `MalformedMail` as the body cannot be parsed.
+        """
+        parts = (p for p in mime.leaves(self._parsed.tree) if p.get_content_type() == "text/plain")
+        return [mime.text_of(part) for part in islice(parts, MAX_ATTACHED)]
 
     @cached_property
     def attached(self) -> list[Mail]:

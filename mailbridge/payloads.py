@@ -180,7 +180,45 @@ class PackageUploadRejected(_Upload, frozen=True, kw_only=True, omit_defaults=Tr
     """Rejected by the archive's software (true) or by a person (false), where the mail says so."""
 
 
+# -- builds ----------------------------------------------------------------------------------------
+
+
+class _Build(Payload, frozen=True, kw_only=True, omit_defaults=True):
+    """How the build of a package for one architecture ended."""
+
+    pkgname: str
+    version: str
+    architecture: str
+    suite: str | None = None
+    repo: str | None = None
+    state: str | None = None
+    """The build system's own word: `FAILEDTOBUILD`, `MANUALDEPWAIT`, `attempted`."""
+    job_id: str | None = None
+    log_url: str | None = None
+
+
+class PackageBuildFailed(_Build, frozen=True, kw_only=True, omit_defaults=True):
+    """A package did not build; `state` tells more, as that it waits for another."""
+
+    NAME = "package-build-failed"
+
+
+class PackageBuildSuccess(_Build, frozen=True, kw_only=True, omit_defaults=True):
+    """A package was built."""
+
+    NAME = "package-build-success"
+
+
 # -- bugs ------------------------------------------------------------------------------------------
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a bug is worth in one of the packages or projects that it concerns."""
+
+    target: str
+    status: str | None = None
+    importance: str | None = None
+    assignee: str | None = None
 
 
 class Bug(Payload, frozen=True, kw_only=True, omit_defaults=True):
@@ -197,6 +235,12 @@ class Bug(Payload, frozen=True, kw_only=True, omit_defaults=True):
     actor_name: str | None = None
     actor_email: str | None = None
     """Only where the configuration has `addresses = true`."""
+    project: str | None = None
+    product: str | None = None
+    component: str | None = None
+    status: str | None = None
+    resolution: str | None = None
+    tasks: list[Task] | None = None
 
 
 class BugReported(Bug, frozen=True, kw_only=True, omit_defaults=True):
@@ -224,13 +268,31 @@ class BugCommented(Bug, frozen=True, kw_only=True, omit_defaults=True):
     has_patch: bool | None = None
 
 
+class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One change of one thing about a bug, in the tracker's own words."""
+
+    action: str
+    target: str | None = None
+    """The package or project that it concerns, where the bug has several."""
+    old: str | None = None
+    new: str | None = None
+
+
+class BugChanged(Bug, frozen=True, kw_only=True, omit_defaults=True):
+    """Somebody changed what a tracker says about a bug."""
+
+    NAME = "bug-changed"
+
+    changes: list[Change]
+
+
 class BugClosed(Bug, frozen=True, kw_only=True, omit_defaults=True):
     """A bug was marked as done."""
 
     NAME = "bug-closed"
     DEFAULT = "on"
 
-    via: Literal["upload", "mail", "control", "removal"]
+    via: Literal["upload", "mail", "control", "removal", "tracker"]
     fixed_version: str | None = None
     fixed_source: str | None = None
     done_by: str | None = None

@@ -1,0 +1,261 @@
+"""
+Launchpad tells what became of an upload, to Ubuntu or to a PPA: announcement and private copies.
+
+Mails of Ubuntu carry the .changes as an attachment without its signature; those of a PPA tell the
+names of the files, and the changelog.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from mailbridge.changes import (
+    MAX_FILES,
+    Changes,
+    bugs_closed,
+    facts,
+    first_entry,
+    identity,
+    numbers,
+    read_changes,
+    upload_stem,
+)
+from mailbridge.errors import MalformedMail
+from mailbridge.family import Family
+from mailbridge.kinds import Site
+from mailbridge.mail import Mail
+from mailbridge.payloads import (
+    CHANGES,
+    REASON,
+    Clip,
+    Event,
+    PackageUploadAccepted,
+    PackageUploadHeld,
+    PackageUploadQueuedNew,
+    PackageUploadRejected,
+)
+
+FAMILY = Family.LAUNCHPAD
+PAYLOADS = (
+    PackageUploadAccepted,
+    PackageUploadHeld,
+    PackageUploadQueuedNew,
+    PackageUploadRejected,
+)
+ATTESTED = "rendered from the sender's templates"
+
+QUEUE: Final = "unapproved"
+"""Launchpad's name for the queue of what waits for approval."""
+
+# List prefixes go before; the last of the brackets names the archive.
+_SUBJECT: Final = re.compile(
+    r"(?:\[[^\]]*\] ){0,5}"
+    r"\[(?P<archive>~[^/\]]+/[^/\]]+/[^/\]]+|[^~/\]]+)(?:/(?P<suite>[^/\]]+))?\]"
+    r" (?P<names>[^(]+?)(?: (?P<version>[^\s(]+))?"
+    r" \((?P<status>New|Waiting for approval|Rejected|Accepted)\)"
+)
+_FILE: Final = re.compile(r"(?: OK|NEW): (\S+)")
+_ENTRY: Final = re.compile(r"[a-z0-9][a-z0-9.+-]* \([^)\s]+\) [^;]*; ?urgency=")
+_URL: Final = re.compile(r"(?m)^(https://launchpad\.net/\S+/\+source/\S+)$")
+_BUG: Final = re.compile(r"\bLP: #\d{1,9}(?:, #\d{1,9})*")
+_DIGITS: Final = re.compile(r"\d+")
+
+
+class _Told(msgspec.Struct, frozen=True, kw_only=True):
+    """What subject and headers tell of an upload."""
+
+    reference: str
+    """Launchpad's name of the archive: `ubuntu`, `~owner/ubuntu/ppa`."""
+    suite: str | None
+    names: str
+    version: str | None
+    status: str
+
+    @property
+    def source(self) -> str | None:
+        """The source package, if one is named; images and the like have files and no version."""
+        if self.stem:
+            return self.stem.partition("_")[0]
+        return self.names.partition(",")[0] if self.version else None
+
+    @property
+    def stem(self) -> str | None:
+        """The .changes' name without `.changes`, in very early rejections."""
+        stem = self.names.removesuffix(".changes")
+        return stem if stem != self.names and "/" not in stem else None
+
+
+def recognise(mail: Mail, site: Site, _archive: str) -> Sequence[Event] | None:
+    """Return the upload's event."""
+    told = _told(mail)
+    if told is None:
+        return None
+    clip = Clip()
+    changes = _attached(mail)
+    if told.status in ("Accepted", "Waiting for approval"):
+        return [_whole(mail, told, changes, site, clip)]
+    stem = told.stem or (changes and _stem(told, [f.name for f in changes.files])) or None
+    source = changes.source if changes else told.source
+    version = changes.source_version if changes else told.version
+    common: dict[str, Any] = {
+        "repo": clip.word(site.repo or told.reference),
+        "upload_name": clip.word(stem or _derived(told)),
+        "suite": clip.word(told.suite) if told.suite else None,
+        "source_name": clip.word(source) if source else None,
+        "source_version": clip.word(version) if version else None,
+        "architectures": (clip.words(changes.architectures) or None) if changes else None,
+        "url": _url(mail, clip),
+    }
+    known = {
+        "repo": told.reference,
+        "upload_name": common["upload_name"],
+        "source": source,
+        "version": version,
+        "suites": [told.suite] if told.suite else None,
+        # One name may be rejected, or wait, more than once.
+        "message_id": mail.message_id,
+    }
+    if told.status == "New":
+        payload = PackageUploadQueuedNew(is_new=True, **common, truncated=clip.truncated)
+        return [Event(payload=payload, identity=known)]
+    reason = clip.text(_reason(mail.text), REASON)
+    rejected = PackageUploadRejected(reason=reason, **common, truncated=clip.truncated)
+    return [Event(payload=rejected, identity={**known, "reason": reason})]
+
+
+def _told(mail: Mail) -> _Told | None:
+    kind = mail.header("X-Launchpad-Notification-Type")
+    katie = (mail.header("X-Katie") or "").startswith("Launchpad")
+    if kind != "package-upload" and not (kind is None and katie):
+        return None
+    found = _SUBJECT.fullmatch(mail.subject)
+    if found is None:
+        raise MalformedMail(f"an upload with the subject {mail.subject[:80]!r}")
+    version = found["version"]
+    return _Told(
+        reference=mail.header("X-Launchpad-Archive") or found["archive"],
+        suite=found["suite"],
+        names=found["names"],
+        version=None if version == "-" else version,
+        status=found["status"],
+    )
+
+
+def _attached(mail: Mail) -> Changes | None:
+    """Return what the attached .changes says; the mail's own text may only look like one."""
+    for text in mail.texts[1:]:
+        if changes := read_changes(text):
+            return changes
+    return None
+
+
+def _whole(mail: Mail, told: _Told, changes: Changes | None, site: Site, clip: Clip) -> Event:
+    known: dict[str, Any]
+    suites = [told.suite] if told.suite else []
+    author = None
+    if changes:
+        shown = facts(changes, clip, pool_url=site.pool_url, archive="")
+        stem = _stem(told, [file.name for file in changes.files])
+        known = identity(changes, suites=suites, policy_suites=[])
+        author = clip.line(changes.uploader) if changes.uploader else None
+    else:
+        names = _files(mail.text)
+        if not names:
+            raise MalformedMail("an upload without its .changes and its files")
+        shown = _listed(mail.text, told, names, clip)
+        stem = _stem(told, names)
+        known = {
+            "source": told.source,
+            "version": told.version,
+            "suites": suites,
+            "files": sorted(names),
+        }
+    known["repo"] = told.reference
+    common: dict[str, Any] = shown | {
+        "repo": clip.word(site.repo or told.reference),
+        "upload_name": clip.word(stem),
+        "is_new": False,
+        "suites": clip.words(suites),
+        "suite": clip.word(told.suite) if told.suite else None,
+        "policy_suites": [],
+        "url": _url(mail, clip),
+    }
+    if told.status == "Accepted":
+        payload = PackageUploadAccepted(**common, truncated=clip.truncated)
+        return Event(payload=payload, identity=known, author=author)
+    # Nothing is in the pool yet.
+    common |= {"policy_queue": QUEUE, "policy_suites": [QUEUE], "dsc_url": None}
+    held = PackageUploadHeld(**common, truncated=clip.truncated)
+    # What was rejected from there may be uploaded again as it is.
+    return Event(payload=held, identity={**known, "message_id": mail.message_id}, author=author)
+
+
+def _listed(text: str, told: _Told, names: Sequence[str], clip: Clip) -> dict[str, Any]:
+    """Return what the mail of a PPA tells of an upload."""
+    changelog = _changelog(text)
+    _, distribution, urgency = first_entry(changelog)
+    dsc = next((name for name in names if name.endswith(".dsc")), None)
+    launchpad = [number for bug in _BUG.findall(changelog) for number in _DIGITS.findall(bug)]
+    return {
+        "source_name": clip.word(told.source) if told.source else None,
+        "source_version": clip.word(told.version) if told.version else None,
+        "files": clip.words(names),
+        "changes": clip.text(changelog, CHANGES),
+        "closes": clip.items(bugs_closed(changelog)),
+        "launchpad_bugs": clip.items(numbers(launchpad)) or None,
+        "architectures": ["source"] if dsc else None,
+        "dsc": clip.word(dsc) if dsc else None,
+        "distribution": clip.word(distribution) if distribution else None,
+        "urgency": urgency,
+        "is_source_upload": dsc is not None,
+        "is_binnmu": False,
+    }
+
+
+def _files(text: str) -> list[str]:
+    names = dict.fromkeys(
+        found[1]
+        for line in text.partition("\n-- \n")[0].split("\n")
+        if (found := _FILE.fullmatch(line.rstrip())) and "/" not in found[1]
+    )
+    if len(names) > MAX_FILES:
+        raise MalformedMail(f"more than {MAX_FILES} files")
+    return list(names)
+
+
+def _changelog(text: str) -> str:
+    """Return the changelog, which stands unindented before the footer."""
+    lines = text.partition("\n-- \n")[0].partition("\n===\n")[0].split("\n")
+    start = next((n for n, line in enumerate(lines) if _ENTRY.match(line)), len(lines))
+    return "\n".join(lines[start:]).strip("\n")
+
+
+def _reason(text: str) -> str:
+    """Return the reasons: what stands behind `Rejected:`, up to the changelog or the rule."""
+    kept: list[str] = []
+    for line in text.strip().removeprefix("Rejected:").strip("\n").split("\n"):
+        if _ENTRY.match(line) or line.rstrip() in ("===", "--"):
+            break
+        kept.append(line)
+    return "\n".join(kept).strip()
+
+
+def _stem(told: _Told, names: Sequence[str]) -> str:
+    return told.stem or upload_stem(names) or _derived(told)
+
+
+def _derived(told: _Told) -> str:
+    """The name that the .changes of a source upload has: nearly all that Launchpad mails of."""
+    if not told.source:
+        return told.names.partition(",")[0]
+    version = (told.version or "").rpartition(":")[2]
+    return "_".join(filter(None, [told.source, version, "source"]))
+
+
+def _url(mail: Mail, clip: Clip) -> str | None:
+    found = _URL.search(mail.text)
+    return clip.word(found[1]) if found else None
