@@ -186,7 +186,7 @@ def expected_of_dak(message: Message) -> Expected | None:
         facts = {"upload_name": upload[1]}
         suites = upload[3]
     else:
-        return None
+        return expected_of_daks_others(subject)
     kind = {"REJECTED": "rejected", "is NEW": "new"}.get(upload[2] if upload else "", "accepted")
     if suites and "->" not in suites:
         facts["suites"] = set(words(suites))
@@ -203,6 +203,15 @@ def expected_of_dak(message: Message) -> Expected | None:
     if kind == "accepted" and (closes := re.search(r"(?m)^Closes: (.*)$", first_text(message))):
         facts["closes"] = {int(bug) for bug in closes[1].split()}
     return Expected(f"dak-{kind}", facts, news)
+
+
+def expected_of_daks_others(subject: str) -> Expected | None:
+    if queued := re.fullmatch(r"Processing of (\S+)\.changes", subject):
+        return Expected("dak-queued", {"upload_name": queued[1]}, ("queued", subject))
+    if fixed := re.fullmatch(r"Bug#(\d+): (fixed|Removed package\(s\) from .*)", subject):
+        kind = "override" if fixed[2] == "fixed" else "removed"
+        return Expected(f"dak-{kind}", {"bug": int(fixed[1])}, (kind, subject))
+    return None
 
 
 def is_damaged(raw: bytes) -> bool:
