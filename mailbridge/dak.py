@@ -130,13 +130,19 @@ class Suites(msgspec.Struct, frozen=True):
     @property
     def is_embargoed(self) -> bool:
         """Whether it may not be spoken of: a security upload before its advisory."""
-        return "embargoed" in (*self.suites, *self.queues)
+        return "embargoed" in (name.lower() for name in (*self.suites, *self.queues))
 
 
 def suites(mail: Mail, told: Notice) -> Suites | None:
     """Return the suites that Debian-Suite or else the subject names; None if neither does."""
     text = mail.header("Debian-Suite") or told.told.get("suites")
-    return None if text is None else parse_suites(text)
+    if text is None:
+        return None
+    found = parse_suites(text)
+    if (mail.header("Debian-Archive-Action") or "").lower() == "policy" and not found.waiting:
+        # It says itself that no suite has it, whatever the names look like.
+        return Suites(waiting=tuple((suite, suite) for suite in found.suites))
+    return found
 
 
 def parse_suites(text: str) -> Suites:

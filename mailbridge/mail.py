@@ -37,7 +37,7 @@ _FIELD: Final = re.compile(rb"[!-9;-~]+:")
 _FOLD: Final = re.compile(r"\r?\n[ \t]+")
 _BLANKS: Final = re.compile("[\x00-\x20\x7f-\xa0\u2028\u2029]+")
 _ENCODED: Final = re.compile(r"=\?([^?\s]{1,80})\?([bBqQ])\?([^?\s]*)\?=")
-_MBOX_LINE: Final = re.compile(rb"\AFrom [^\r\n]*\r?\n")
+_MBOX_LINE: Final = re.compile(rb"\A(?:>?From [^\r\n]*\r?\n)+")
 # Every header that a row of the family table needs; see family.py.
 _MARKER: Final = re.compile(
     rb"(?im)^(?:x-[a-z0-9]+-pr-message|x-laniakea-event|x-testing-watch-(?:package|summary)"
@@ -197,12 +197,13 @@ class Mail:
 
 def read_mail(raw: bytes, *, limit: int = MAX_MAIL) -> Mail:
     """
-    Return the mail in *raw*; one leading mbox `From ` line is dropped.
+    Return the mail in *raw*; what an mbox puts in front, a `From ` line, is dropped.
 
     Raises `MalformedMail` for what is larger than *limit*, and for headers that nobody honest
     writes and that parsers read differently: NUL, bare CR, no field name, far too many.
     """
-    mail = _read(_MBOX_LINE.sub(b"", raw, count=1) if raw.startswith(b"From ") else raw, limit)
+    in_front = _MBOX_LINE.match(raw)
+    mail = _read(raw[in_front.end() :] if in_front else raw, limit)
     if mail.content_type != "message/rfc822" or not _is_from_its_list(mail):
         return mail
     return _read(mail.raw[mail.body :].lstrip(b"\r\n"), limit, outer=mail)

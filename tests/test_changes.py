@@ -16,6 +16,7 @@ from mailbridge.changes import (
     upload_stem,
 )
 from mailbridge.errors import MalformedMail
+from mailbridge.mail import read_mail
 from mailbridge.payloads import Clip
 
 FIELDS = {
@@ -329,3 +330,38 @@ def test_suites_and_queues_are_told_apart(
     found = dak.parse_suites(header)
 
     assert (found.suites, found.queues, found.is_embargoed) == (suites, queues, embargoed)
+
+
+def test_what_dak_calls_policy_is_in_no_suite_even_where_no_arrow_says_so() -> None:
+    mail = read_mail(
+        b"X-DAK: dak process-upload\nSubject: hello_1_source.changes ACCEPTED into stable-new\n"
+        b"Debian-Suite: stable-new\nDebian-Archive-Action: policy\n\nx\n"
+    )
+    notice = dak.notice(mail)
+    assert notice is not None
+
+    found = dak.suites(mail, notice)
+
+    assert found is not None
+    assert (found.suites, found.queues) == ((), ("stable-new",))
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ("Subject: Bug#1: fixed in hello 1\nDebian-Archive-Action: accept", "close"),
+        ("Subject: Bug#1: marked as done (x)\nDebian-Archive-Action: accept", None),
+        ("Subject: Re: Accepted hello 1 (source)\nDebian-Archive-Action: accept", None),
+        ("Subject: Accepted hello 1 (source)\nDebian-Archive-Action: reject", "reject"),
+        ("Subject: Example: hello was accepted\nDebian-Archive-Action: accept", "accept"),
+        ("Subject: [l 12] hello_1.changes REJECTED", "reject"),
+        ("Subject: something else", None),
+        ("X-DAK: DAK\nSubject:", "queued"),
+    ],
+)
+def test_which_of_daks_mails_one_is_the_subject_says_and_then_the_action(
+    headers: str, expected: str | None
+) -> None:
+    found = dak.notice(read_mail(f"{headers}\n\nx\n".encode()))
+
+    assert (found.what if found else None) == expected

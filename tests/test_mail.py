@@ -73,8 +73,10 @@ def test_an_encoded_word_in_a_charset_nobody_should_use_is_not_decoded_by_it() -
     assert mail("Subject: =?punycode?q?bcher-kva?= =?utf-7?q?+2AA-?=\n").subject == "bcher-kva+2AA-"
 
 
-def test_one_mbox_line_in_front_is_dropped() -> None:
-    read = read_mail(b"From a@example.org Thu Jan  1 00:00:00 1970\nSubject: x\n\nFrom here\n")
+@pytest.mark.parametrize("more", [b"", b">From b@example.org Thu Jan  1 00:00:00 1970\n"])
+def test_what_an_mbox_puts_in_front_is_dropped(more: bytes) -> None:
+    before = b"From a@example.org Thu Jan  1 00:00:00 1970\n" + more
+    read = read_mail(before + b"Subject: x\n\nFrom here\n")
 
     assert (read.subject, read.text) == ("x", "From here\n")
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from mailbridge.changes import bugs_closed, first_entry, source_url, upload_stem
+from mailbridge.changes import MAX_FILES, bugs_closed, first_entry, source_url, upload_stem
 from mailbridge.errors import MalformedMail
 from mailbridge.family import Family, NoEvent
 from mailbridge.kinds import Site
@@ -109,6 +109,8 @@ def _files(text: str, heading: str) -> list[str]:
             names.append(found[1] or found[2])
         elif line.strip():
             break
+        if len(names) > MAX_FILES:
+            raise MalformedMail(f"more than {MAX_FILES} files accepted")
     return list(dict.fromkeys(names))
 
 
