@@ -94,6 +94,11 @@ def test_a_unit_lets_libzmq_choose_how_its_thread_is_scheduled(unit: str) -> Non
     assert filters[-1] == "sched_setscheduler"
 
 
+def test_the_relay_may_ask_for_the_interfaces_it_binds_to() -> None:
+    # Seen on a real systemd: libzmq calls getifaddrs() for every bind, and aborts without netlink.
+    assert "AF_NETLINK" in _settings("mailbridge-relay.service")["RestrictAddressFamilies"][0]
+
+
 @pytest.mark.parametrize("unit", UNITS)
 def test_a_key_that_is_root_s_alone_comes_as_a_credential_and_may_be_missing(unit: str) -> None:
     # A name without a slash is looked for in /etc/credstore; a path that is missing would keep the
@@ -120,6 +125,7 @@ def test_both_units_are_closed_in_the_same_way() -> None:
         "StateDirectory",
         "LoadCredential",
         "WatchdogSec",
+        "RestrictAddressFamilies",
     }
     bridge, relay = (
         {key: value for key, value in _settings(unit).items() if key not in differ}
