@@ -466,14 +466,14 @@ def test_started_anew_with_our_key_it_gets_everything(
     bridge.write(1, 2, 3)
     with Lighthouse(strangers) as before:
         bridge.connect(before)
-        for _ in range(5):
+        for _ in range(10):
             bridge.submit(before)
     bridge.hear()
     assert not bridge.target._line.is_up
 
     with Lighthouse(trusted, submit=before.submit, publish=before.publish) as after:
-        bridge.reconnect(after)
         back = bridge.now
+        bridge.reconnect(after)
         bridge.deliver(after, 1)
         # It is not made to wait for what its former life had earned.
         assert bridge.now < back + ECHO

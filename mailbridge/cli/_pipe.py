@@ -10,8 +10,6 @@ pathlib nor the configuration's own reader.  Key and database are not touched.
 from __future__ import annotations
 
 import os
-import select
-import signal
 import sys
 
 from mailbridge.errors import ConfigError, MailbridgeError, TryAgain, UsageError
@@ -45,7 +43,10 @@ def pipe(words: Sequence[str], config: str | None) -> int:
             raise TryAgain("standard input is closed: no mail stored")
         # Whatever has to be made on the way to the spool is ours alone, as the spool is.
         os.umask(0o077)
-        path, size = store_mail(maildir, StandardInput(), limit=limit)
+        # Unbuffered: `sys.stdin.buffer` does not look for signals between its system calls, and
+        # who was told to end would wait for the MTA for ever.
+        with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as stdin:
+            path, size = store_mail(maildir, stdin, limit=limit)
         if size > limit:
             _say(f"{path}: {size} bytes, more than max_mail; only its beginning is kept")
     except MailbridgeError as error:
@@ -58,28 +59,6 @@ def pipe(words: Sequence[str], config: str | None) -> int:
         _say(f"a bug: {error!r}: no mail stored")
         return TRY_AGAIN
     return 0
-
-
-class StandardInput:
-    """
-    Standard input, the waiting for which any signal ends.
-
-    A signal that comes between two system calls only sets a flag, and `sys.stdin.buffer` makes
-    its next call without looking at it: who was told to end would wait for the MTA for ever.
-    """
-
-    def __init__(self) -> None:
-        woken, wake = os.pipe()
-        os.set_blocking(wake, False)
-        signal.set_wakeup_fd(wake)
-        self._readable = select.poll()
-        self._readable.register(sys.stdin, select.POLLIN)
-        self._readable.register(woken, select.POLLIN)
-
-    def read(self, size: int = 65536, /) -> bytes:
-        """Return some bytes, at most *size*; none at the end."""
-        self._readable.poll()
-        return os.read(sys.stdin.fileno(), size)
 
 
 def _spool(words: Sequence[str], config: str | None) -> tuple[str, int]:
