@@ -90,9 +90,9 @@ def payloads() -> dict[str, type[Payload]]:
     return {payload.NAME: payload for kind in kinds() for payload in kind.payloads}
 
 
-def recognise(mail: Mail, site: Site) -> Outcome:
+def recognise(mail: Mail, site: Site, *, known: Sequence[Kind] | None = None) -> Outcome:
     """
-    Return what *mail* becomes, every kind considered switched on.
+    Return what *mail* becomes, every kind considered switched on: all, or those in *known*.
 
     Never raises: what a kind cannot read is quarantined, and so is what we stumble over.
     """
@@ -103,7 +103,8 @@ def recognise(mail: Mail, site: Site) -> Outcome:
             return Outcome(outcome="ignored", code=found.code, reason=found.words)
         sender = found.value
         archive = Clip().word(site.archive or archive_of(mail, found))
-        return _by_kinds(mail, site, found, archive)
+        claimed = _claimed(mail, site, archive, found, kinds() if known is None else known)
+        return msgspec.structs.replace(claimed, family=sender, archive=archive)
     # The one broad except: a bug of ours must cost one mail its event, visibly, never the service
     # its life, and the mail is kept to be tried again after the mend.
     except Exception as error:  # noqa: BLE001
@@ -113,10 +114,12 @@ def recognise(mail: Mail, site: Site) -> Outcome:
         )
 
 
-def _by_kinds(mail: Mail, site: Site, family: Family, archive: str) -> Outcome:
+def _claimed(
+    mail: Mail, site: Site, archive: str, sender: Family, known: Sequence[Kind]
+) -> Outcome:
     claims: list[tuple[Kind, Sequence[Event] | NoEvent | MalformedMail]] = []
-    for kind in kinds():
-        if kind.family is not family:
+    for kind in known:
+        if kind.family is not sender:
             continue
         try:
             answer = kind.recognise(mail, site, archive)
@@ -126,39 +129,16 @@ def _by_kinds(mail: Mail, site: Site, family: Family, archive: str) -> Outcome:
             if answer is not None:
                 claims.append((kind, answer))
     if not claims:
-        return Outcome(
-            outcome="ignored",
-            family=family.value,
-            code="no-kind",
-            reason=f"mail of {family.value}, of no kind that we know",
-            archive=archive,
-        )
+        reason = f"mail of {sender.value}, of no kind that we know"
+        return Outcome(outcome="ignored", code="no-kind", reason=reason)
     if len(claims) > 1:
         raise AssertionError(f"{' and '.join(kind.name for kind, _ in claims)} claim one mail")
     ((kind, claim),) = claims
     if isinstance(claim, MalformedMail):
-        return Outcome(
-            outcome="quarantined",
-            family=family.value,
-            kind=kind.name,
-            code="malformed",
-            reason=Clip().line(str(claim)),
-            archive=archive,
-        )
-    if isinstance(claim, NoEvent) or not claim:
-        no = claim if isinstance(claim, NoEvent) else NoEvent("no-event", "it says nothing new")
-        return Outcome(
-            outcome="ignored",
-            family=family.value,
-            kind=kind.name,
-            code=no.code,
-            reason=no.words,
-            archive=archive,
-        )
-    return Outcome(
-        outcome="events",
-        family=family.value,
-        kind=kind.name,
-        archive=archive,
-        events=tuple(claim),
-    )
+        reason = Clip().line(str(claim))
+        return Outcome(outcome="quarantined", kind=kind.name, code="malformed", reason=reason)
+    if isinstance(claim, NoEvent):
+        return Outcome(outcome="ignored", kind=kind.name, code=claim.code, reason=claim.words)
+    if not claim:
+        raise AssertionError(f"{kind.name} claims a mail, and says nothing of it")
+    return Outcome(outcome="events", kind=kind.name, events=tuple(claim))
