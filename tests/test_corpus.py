@@ -89,6 +89,9 @@ def expected(raw: bytes) -> Expected | None:
             return expected_of_debbugs(tracker[1], message)
     if is_dak(message):
         return expected_of_dak(message)
+    if advisory := re.match(r"\[SECURITY\] \[(D[SL]A)[ -](\S+)\]", text_of(message, "Subject")):
+        name = "-".join(advisory.groups())
+        return Expected("security-advisory", {"advisory": name}, ("advisory", name))
     return None
 
 

@@ -118,9 +118,7 @@ def _claimed(
     mail: Mail, site: Site, archive: str, sender: Family, known: Sequence[Kind]
 ) -> Outcome:
     claims: list[tuple[Kind, Sequence[Event] | NoEvent | MalformedMail]] = []
-    for kind in known:
-        if kind.family is not sender:
-            continue
+    for kind in [kind for kind in known if kind.family is sender]:
         try:
             answer = kind.recognise(mail, site, archive)
         except MalformedMail as error:
