@@ -48,6 +48,8 @@ def public_maildir() -> Iterator[Path]:
     for folder in (way / "Maildir").iterdir():
         folder.chmod(0o755)
     yield way / "Maildir"
+    for folder in (way / "Maildir").iterdir():
+        folder.chmod(0o755)
     shutil.rmtree(way)
 
 
