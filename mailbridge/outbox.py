@@ -429,6 +429,23 @@ class Outbox:
             *(*key, verdict.verdict, int(now.timestamp())),
         )
 
+    def files_done(
+        self, place: int, files: Iterable[tuple[bytes, int]], verdict: Verdict, *, now: datetime
+    ) -> int:
+        """Remember one verdict for many *files* (base, inode); inside a transaction."""
+        done = int(now.timestamp())
+        with _told(self.path):
+            return self._db.executemany(
+                "INSERT OR REPLACE INTO file (place, base, inode, verdict, done)"
+                " VALUES (?, ?, ?, ?, ?)",
+                ((place, base, inode, verdict.verdict, done) for base, inode in files),
+            ).rowcount
+
+    def files(self, place: int) -> set[tuple[bytes, int]]:
+        """Return every delivery (base, inode) of *place* that has a verdict."""
+        with _told(self.path):
+            return set(self._db.execute("SELECT base, inode FROM file WHERE place = ?", (place,)))
+
     def forget_file(self, key: FileKey) -> None:
         """Forget a delivery whose file we removed; inside a transaction."""
         self._run("DELETE FROM file WHERE place = ? AND base = ? AND inode = ?", *key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import itertools
 import logging
 import math
 import os
@@ -35,6 +36,9 @@ SWEEP: Final = 3600.0
 
 WEEK: Final = 7 * 86400
 """Seconds that files of the spool, deleted long ago, are remembered."""
+
+MANY: Final = 500
+"""Files of a folder that are looked up one by one."""
 
 HEAD: Final = 256 * 1024
 """How much of a mail that is too large is looked at, and kept if it should be understood."""
@@ -149,31 +153,42 @@ class Place:
         if not any(folder.is_dir() for folder in maildir.folders(self.path)):
             raise NotThere(f"{self.path}: no Maildir: it has neither new/ nor cur/")
         now = datetime.now(UTC)
-        skipped = 0
         existing = Verdict("existing")
+        old = (
+            (os.fsencode(found.base), found.inode)
+            for found in (self._listed() if self._skip else ())
+            if not _changed_since(found, started)
+        )
         try:
             with self._outbox.transaction():
                 self._id = self._outbox.add_place(self._name, now=now)
-                for found in self._listed() if self._skip else ():
-                    if not _changed_since(found, started):
-                        self._outbox.file_done(self._key(found), existing, now=now)
-                        skipped += 1
-                if skipped:
-                    self._outbox.tally(self._route, existing, skipped)
+                self.skipped = self._outbox.files_done(self._id, old, existing, now=now)
+                if self.skipped:
+                    self._outbox.tally(self._route, existing, self.skipped)
         except BaseException:
             self._id = None
             raise
-        self.skipped = skipped
 
     def _new(self) -> Iterator[Found]:
         for folder in self._folders.changed():
-            for found in maildir.scan_folder(folder):
-                known = self._outbox.file(self._key(found))
-                if known is None:
+            unmoved = self.spool or folder.name == "new"
+            for found, known in self._known(maildir.scan_folder(folder)):
+                if not known:
                     yield found
-                elif self.spool or folder.name == "new":
-                    # We died between the commit and this.
-                    self._finish(found, known[0])
+                elif unmoved and (done := self._outbox.file(self._key(found))):
+                    # We died between the commit and this; or it is to stay.
+                    self._finish(found, done[0])
+
+    def _known(self, files: Iterator[Found]) -> Iterator[tuple[Found, bool]]:
+        """Yield each of *files*, and whether it has its verdict."""
+        for found in itertools.islice(files, MANY):
+            yield found, self._outbox.file(self._key(found)) is not None
+        # A folder of 100,000: asking for each would take seconds, all at once takes a tenth.
+        rest = next(files, None)
+        if rest is not None:
+            done = self._outbox.files(self._id or 0)
+            for found in itertools.chain((rest,), files):
+                yield found, (os.fsencode(found.base), found.inode) in done
 
     def _listed(self) -> Iterator[Found]:
         return maildir.scan_maildir(self.path, subfolders=self.subfolders)
@@ -280,6 +295,7 @@ class NotThere(MailbridgeError):
 
 def _changed_since(found: Found, started: float) -> bool:
     try:
-        return found.path.lstat().st_ctime >= started
+        # (Asked of 100,000 files at the first start, so by the short way.)
+        return os.lstat(f"{found.folder}/{found.name}").st_ctime >= started
     except OSError:
         return False
