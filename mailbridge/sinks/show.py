@@ -8,6 +8,7 @@ to `rich.text.Text`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 Data = Mapping[str, Any]
@@ -139,6 +140,70 @@ def _first_change(changes: str) -> str:
     return ""
 
 
+# -- packages, builds, advisories ------------------------------------------------------------------
+
+
+def _migrated(data: Data) -> list[str]:
+    new, old = _word(data, "version_new"), _word(data, "version_old")
+    suite = _word(data, "suite") or "a suite"
+    if not (name := _word(data, "source_name")):
+        return []
+    if new in ("", "-"):
+        line = f"{name} {old} removed from {suite}"
+    else:
+        line = f"{name} {new} migrated to {suite}" + (f", after {old}" if old != "-" else "")
+    hint = _word(data, "hint")
+    return [line, f"  {_cut(hint)}"] if hint else [line]
+
+
+def _day(data: Data) -> list[str]:
+    count = _word(data, "count")
+    names = _listed(_words(data, "packages"), int(count) if count.isdecimal() else 0)
+    what = "removed from" if _word(data, "what") == "removed" else "migrated to"
+    return [f"{count} {what} {_word(data, 'suite')}: {names}"] if count else []
+
+
+def _advisory(data: Data) -> list[str]:
+    if not (name := _word(data, "advisory")):
+        return []
+    fixed = data.get("fixed_versions")
+    told = [f"{s} {v}" for s, v in fixed.items()] if isinstance(fixed, Mapping) else []
+    line = f"{name}: {_listed(_words(data, 'source_names'))}"
+    line += f" fixed in {_listed(told)}" if told else ""
+    cves = _listed(_words(data, "cves"))
+    return [line + (f" ({cves})" if cves else ""), f"  {_cut(_word(data, 'title'))}"]
+
+
+def _build_failed(data: Data) -> list[str]:
+    return _build(data, "failed to build")
+
+
+def _built(data: Data) -> list[str]:
+    return _build(data, "built")
+
+
+def _build(data: Data, what: str) -> list[str]:
+    if not (name := _word(data, "pkgname")):
+        return []
+    suite, state, log = (_word(data, key) for key in ("suite", "state", "log_url"))
+    line = f"{name} {_word(data, 'version')} {what} on {_word(data, 'architecture')}"
+    line += (f" for {suite}" if suite else "") + (f" ({state})" if state else "")
+    return [line, f"  {_cut(log)}"] if log else [line]
+
+
+def _recipe(data: Data) -> list[str]:
+    what = "built" if data.get("success") is True else "failed to build"
+    recipe, suite, state = (_word(data, key) for key in ("recipe", "suite", "state"))
+    return [f"recipe {recipe} {what} for {suite} ({state})"] if recipe else []
+
+
+def _autoremoval(data: Data) -> list[str]:
+    name, suite, date = (_word(data, key) for key in ("source_name", "suite", "date"))
+    bugs = _listed([f"#{bug}" for bug in _words(data, "bugs")])
+    line = f"{name} {_word(data, 'source_version')} leaves {suite} on {date}"
+    return [line + (f", for {bugs}" if bugs else "")] if name else []
+
+
 # -- bugs ------------------------------------------------------------------------------------------
 
 
@@ -173,6 +238,30 @@ def _bug(data: Data, what: str, who: str, details: list[str]) -> list[str]:
     line += f" ({', '.join(details[: MANY + 1])})" if details else ""
     title = _word(data, "title")
     return [line, f"  {_cut(title)}"] if title else [line]
+
+
+def _bug_changed(data: Data) -> list[str]:
+    return _bug(data, "changed", _word(data, "actor_name"), _details(data))
+
+
+def _details(data: Data) -> list[str]:
+    changes = data.get("changes")
+    rows = [c for c in changes if isinstance(c, Mapping)] if isinstance(changes, list) else []
+    return [f"{_word(row, 'action')} {_cut(_word(row, 'new'), WIDE // 4)}".strip() for row in rows]
+
+
+def _item(name: str, data: Data) -> list[str]:
+    """Tell of an issue, a merge request or a task: `issue-closed` and the like."""
+    noun, _, what = name.rpartition("-")
+    number = _word(data, "iid") or _word(data, "task")
+    mark = {"issue": "#", "merge-request": "!", "task": "T"}[noun]
+    line = f"{noun.replace('-', ' ')} {_word(data, 'project')}{mark}{number}"
+    line += f" {what}" + (" on" if what == "commented" else "")
+    line += f", by {who}" if (who := _word(data, "actor_name")) else ""
+    verb = _word(data, "verb")
+    line += f" ({verb.lower()})" if what == "changed" and verb else ""
+    title = _word(data, "title")
+    return ([line, f"  {_cut(title)}"] if title else [line]) if number else []
 
 
 def _forwarded(data: Data) -> list[str]:
@@ -254,7 +343,21 @@ _TELLERS: Final[dict[str, Callable[[Data], list[str]]]] = {
     "bug-closed": _closed,
     "bug-forwarded": _forwarded,
     "bug-submitter-changed": _submitter_changed,
+    "bug-changed": _bug_changed,
     "bugs-changed": _changed,
+    "package-migrated": _migrated,
+    "package-migrated-away": _migrated,
+    "migration-summary": _day,
+    "security-advisory-published": _advisory,
+    "package-build-failed": _build_failed,
+    "package-build-success": _built,
+    "recipe-build-finished": _recipe,
+    "package-autoremoval-scheduled": _autoremoval,
+    **{
+        f"{noun}-{what}": partial(_item, f"{noun}-{what}")
+        for noun in ("issue", "merge-request", "task")
+        for what in ("created", "changed", "closed", "merged", "commented")
+    },
 }
 
 
