@@ -9,7 +9,6 @@ side, because numbering reads the feed's head inside the transaction; only the s
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import sqlite3
 import uuid
@@ -21,50 +20,31 @@ from typing import Any, Final, NamedTuple, Self
 import msgspec
 
 from mailbridge import failpoint
-from mailbridge.errors import MailbridgeError, NeedsOperator, StorageFailed, TryAgain
+from mailbridge.errors import MailbridgeError, NeedsOperator
 from mailbridge.event import MAX_EVENT_BYTES
 from mailbridge.feed import Head, feed_id
+from mailbridge.outbox.file import (
+    PRAGMAS,
+    SCHEMA,
+    SCHEMA_VERSION,
+    DiskFull,
+    SenderLock,
+    connect,
+    entity_of,
+    told,
+)
 from mailbridge.signing import SigningKey, sign_fields, sign_note
 
-SCHEMA_VERSION: Final = 1
-
-# FULL, not NORMAL: with NORMAL a power cut takes back commits whose events a relay has already
-# seen, their numbers are given again, and the feed is forked.
-_PRAGMAS: Final = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
-
-_SCHEMA: Final = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-
--- The current feed.  A uuid is here once, and a former feed's uuids are in `former`.
-CREATE TABLE event (
-    seq INTEGER PRIMARY KEY, uuid BLOB NOT NULL UNIQUE, tag TEXT NOT NULL, hash TEXT NOT NULL,
-    raw BLOB NOT NULL, backfill INTEGER NOT NULL, mail BLOB);
-CREATE INDEX event_mail ON event (mail);
-CREATE TABLE tag (tag TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE former (uuid BLOB PRIMARY KEY) WITHOUT ROWID;
-
--- By content, for the sources that were asked about it.
-CREATE TABLE mail (
-    sha256 BLOB NOT NULL, route TEXT NOT NULL, verdict TEXT NOT NULL, code TEXT NOT NULL,
-    reason TEXT, taken INTEGER NOT NULL, PRIMARY KEY (sha256, route)) WITHOUT ROWID;
-CREATE TABLE attempt (
-    sha256 BLOB PRIMARY KEY, n INTEGER NOT NULL, life BLOB NOT NULL) WITHOUT ROWID;
-
--- By delivery: a file keeps its base name and inode while readers rename and flag it.
-CREATE TABLE place (id INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE, since INTEGER NOT NULL);
-CREATE TABLE file (
-    place INTEGER NOT NULL, base BLOB NOT NULL, inode INTEGER NOT NULL, verdict TEXT NOT NULL,
-    done INTEGER NOT NULL, PRIMARY KEY (place, base, inode)) WITHOUT ROWID;
-CREATE TABLE count (
-    source TEXT NOT NULL, verdict TEXT NOT NULL, code TEXT NOT NULL, n INTEGER NOT NULL,
-    PRIMARY KEY (source, verdict, code)) WITHOUT ROWID;
-
-CREATE TABLE target (name TEXT PRIMARY KEY, acked INTEGER NOT NULL) WITHOUT ROWID;
-"""
-
-
-class DiskFull(StorageFailed):
-    """Raised when the disk has no room: the mails wait, and so can we."""
+__all__ = [
+    "DiskFull",
+    "FileKey",
+    "Outbox",
+    "Quarantined",
+    "SenderLock",
+    "Stored",
+    "Verdict",
+    "entity_of",
+]
 
 
 class FileKey(NamedTuple):
@@ -126,7 +106,7 @@ class Outbox:
         self.path: Final = path
         self._key: Final = key
         self._life: Final = os.urandom(8)
-        self._db: Final = _connect(path)
+        self._db: Final = connect(path)
         try:
             self._prepare(now)
         except BaseException:
@@ -144,8 +124,8 @@ class Outbox:
         self._db.close()
 
     def _prepare(self, now: datetime) -> None:
-        with _told(self.path):
-            for pragma in _PRAGMAS:
+        with told(self.path):
+            for pragma in PRAGMAS:
                 self._db.execute(f"PRAGMA {pragma}")
         with self.transaction():
             version = int(self._one("PRAGMA user_version")[0])
@@ -155,7 +135,7 @@ class Outbox:
                     f" {SCHEMA_VERSION}); use that one"
                 )
             if version == 0:
-                for statement in _SCHEMA.split(";"):
+                for statement in SCHEMA.split(";"):
                     self._run(statement)
                 self._run(f"PRAGMA user_version={SCHEMA_VERSION}")
                 self._set("entity", self._key.entity)
@@ -177,7 +157,7 @@ class Outbox:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Hold the only right to write until the end, then commit to the disk; or undo it all."""
-        with _told(self.path):
+        with told(self.path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -434,7 +414,7 @@ class Outbox:
     ) -> int:
         """Remember one verdict for many *files* (base, inode); inside a transaction."""
         done = int(now.timestamp())
-        with _told(self.path):
+        with told(self.path):
             return self._db.executemany(
                 "INSERT OR REPLACE INTO file (place, base, inode, verdict, done)"
                 " VALUES (?, ?, ?, ?, ?)",
@@ -443,7 +423,7 @@ class Outbox:
 
     def files(self, place: int) -> set[tuple[bytes, int]]:
         """Return every delivery (base, inode) of *place* that has a verdict."""
-        with _told(self.path):
+        with told(self.path):
             return set(self._db.execute("SELECT base, inode FROM file WHERE place = ?", (place,)))
 
     def forget_file(self, key: FileKey) -> None:
@@ -479,70 +459,5 @@ class Outbox:
         return row
 
     def _run(self, sql: str, *values: object) -> sqlite3.Cursor:
-        with _told(self.path):
+        with told(self.path):
             return self._db.execute(sql, values)
-
-
-class SenderLock:
-    """The right to send this outbox's events: one process has it, and the kernel takes it back."""
-
-    def __init__(self, state: Path) -> None:
-        """Take it.  Raises `TryAgain` where another process has it."""
-        path = state / "outbox.lock"
-        self._fd: Final = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(self._fd)
-            raise TryAgain(
-                f"{state}: another mailbridge runs on this state; stop it, or give another --state"
-            ) from error
-
-    def release(self) -> None:
-        """Give it back."""
-        os.close(self._fd)
-
-
-def entity_of(path: Path) -> str | None:
-    """Return whose outbox *path* is; None where there is none (or it was never finished)."""
-    if not path.exists():
-        return None
-    with _told(path), contextlib.closing(_connect(path)) as db:
-        if db.execute("PRAGMA user_version").fetchone()[0] == 0:
-            return None
-        row = db.execute("SELECT value FROM meta WHERE key = 'entity'").fetchone()
-        return str(row[0]) if row else None
-
-
-def _connect(path: Path | None) -> sqlite3.Connection:
-    if path is not None:
-        # The file is born closed: SQLite itself would make it as the umask says.
-        with contextlib.suppress(FileExistsError):
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    # A back-fill beside a daemon holds the right to write for milliseconds; a minute is an illness.
-    return sqlite3.connect(path or ":memory:", timeout=60, isolation_level=None)
-
-
-_DISK: Final = frozenset((sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN))
-_BUSY: Final = frozenset((sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED))
-
-
-@contextlib.contextmanager
-def _told(path: Path | None) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        # The low byte is the primary code, the rest tells more of it.
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        wrong: MailbridgeError
-        if code == sqlite3.SQLITE_FULL:
-            wrong = DiskFull(f"{path}: no room on the disk; mails wait in their Maildirs")
-        elif code in _DISK:
-            wrong = StorageFailed(f"{path}: {error}; nothing is lost, mails wait in their Maildirs")
-        elif code in _BUSY:
-            wrong = TryAgain(f"{path}: kept busy by another process for a minute")
-        elif code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            wrong = NeedsOperator(f"{path}: damaged ({error}); restore it, then --new-epoch")
-        else:
-            raise
-        raise wrong from error

@@ -1,0 +1,120 @@
+"""The outbox as a file: its schema, how it is opened, what its errors mean, and who may send it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from mailbridge.errors import MailbridgeError, NeedsOperator, StorageFailed, TryAgain
+
+SCHEMA_VERSION: Final = 1
+
+# FULL, not NORMAL: with NORMAL a power cut takes back commits whose events a relay has already
+# seen, their numbers are given again, and the feed is forked.
+PRAGMAS: Final = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
+
+SCHEMA: Final = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+-- The current feed.  A uuid is here once, and a former feed's uuids are in `former`.
+CREATE TABLE event (
+    seq INTEGER PRIMARY KEY, uuid BLOB NOT NULL UNIQUE, tag TEXT NOT NULL, hash TEXT NOT NULL,
+    raw BLOB NOT NULL, backfill INTEGER NOT NULL, mail BLOB);
+CREATE INDEX event_mail ON event (mail);
+CREATE TABLE tag (tag TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE former (uuid BLOB PRIMARY KEY) WITHOUT ROWID;
+
+-- By content, for the sources that were asked about it.
+CREATE TABLE mail (
+    sha256 BLOB NOT NULL, route TEXT NOT NULL, verdict TEXT NOT NULL, code TEXT NOT NULL,
+    reason TEXT, taken INTEGER NOT NULL, PRIMARY KEY (sha256, route)) WITHOUT ROWID;
+CREATE TABLE attempt (
+    sha256 BLOB PRIMARY KEY, n INTEGER NOT NULL, life BLOB NOT NULL) WITHOUT ROWID;
+
+-- By delivery: a file keeps its base name and inode while readers rename and flag it.
+CREATE TABLE place (id INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE, since INTEGER NOT NULL);
+CREATE TABLE file (
+    place INTEGER NOT NULL, base BLOB NOT NULL, inode INTEGER NOT NULL, verdict TEXT NOT NULL,
+    done INTEGER NOT NULL, PRIMARY KEY (place, base, inode)) WITHOUT ROWID;
+CREATE TABLE count (
+    source TEXT NOT NULL, verdict TEXT NOT NULL, code TEXT NOT NULL, n INTEGER NOT NULL,
+    PRIMARY KEY (source, verdict, code)) WITHOUT ROWID;
+
+CREATE TABLE target (name TEXT PRIMARY KEY, acked INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+
+class DiskFull(StorageFailed):
+    """Raised when the disk has no room: the mails wait, and so can we."""
+
+
+class SenderLock:
+    """The right to send this outbox's events: one process has it, and the kernel takes it back."""
+
+    def __init__(self, state: Path) -> None:
+        """Take it.  Raises `TryAgain` where another process has it."""
+        path = state / "outbox.lock"
+        self._fd: Final = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._fd)
+            raise TryAgain(
+                f"{state}: another mailbridge runs on this state; stop it, or give another --state"
+            ) from error
+
+    def release(self) -> None:
+        """Give it back."""
+        os.close(self._fd)
+
+
+def entity_of(path: Path) -> str | None:
+    """Return whose outbox *path* is; None where there is none (or it was never finished)."""
+    if not path.exists():
+        return None
+    with told(path), contextlib.closing(connect(path)) as db:
+        if db.execute("PRAGMA user_version").fetchone()[0] == 0:
+            return None
+        row = db.execute("SELECT value FROM meta WHERE key = 'entity'").fetchone()
+        return str(row[0]) if row else None
+
+
+def connect(path: Path | None) -> sqlite3.Connection:
+    """Return a connection to *path*, made readable by us alone; None: one in memory."""
+    if path is not None:
+        # The file is born closed: SQLite itself would make it as the umask says.
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    # A back-fill beside a daemon holds the right to write for milliseconds; a minute is an illness.
+    return sqlite3.connect(path or ":memory:", timeout=60, isolation_level=None)
+
+
+_DISK: Final = frozenset((sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN))
+_BUSY: Final = frozenset((sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED))
+
+
+@contextlib.contextmanager
+def told(path: Path | None) -> Iterator[None]:
+    """Raise SQLite's errors as ours: of the disk, of another process, of damage."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        # The low byte is the primary code, the rest tells more of it.
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        wrong: MailbridgeError
+        if code == sqlite3.SQLITE_FULL:
+            wrong = DiskFull(f"{path}: no room on the disk; mails wait in their Maildirs")
+        elif code in _DISK:
+            wrong = StorageFailed(f"{path}: {error}; nothing is lost, mails wait in their Maildirs")
+        elif code in _BUSY:
+            wrong = TryAgain(f"{path}: kept busy by another process for a minute")
+        elif code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            wrong = NeedsOperator(f"{path}: damaged ({error}); restore it, then --new-epoch")
+        else:
+            raise
+        raise wrong from error
