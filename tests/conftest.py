@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import shutil
 import sys
@@ -62,6 +63,26 @@ def _at_nobodys_desk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterato
     yield
     monkeypatch.undo()
     time.tzset()
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    # A command sets up logging for a process of its own; here many run in one.
+    root = logging.getLogger()
+    handlers = list(root.handlers)
+    levels = {logger: logger.level for logger in (root, *_our_loggers())}
+    yield
+    logging.disable(logging.NOTSET)
+    for logger in (root, *_our_loggers()):
+        logger.setLevel(levels.get(logger, logging.NOTSET))
+    for handler in [handler for handler in root.handlers if handler not in handlers]:
+        root.removeHandler(handler)
+
+
+def _our_loggers() -> list[logging.Logger]:
+    known = logging.root.manager.loggerDict
+    ours = (name for name in known if name.startswith(("mailbridge", "mailparser")))
+    return [logging.getLogger(name) for name in ours]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
