@@ -177,7 +177,7 @@ class Loop:
         parts = [f"{waiting} mails wait" if waiting else "no mail waits"]
         if time.monotonic() < self._full_until:
             parts.append("the disk is full")
-        parts += [f"{place.path}: {place.trouble}" for place in self._places if place.trouble]
+        parts += [alarm for place in self._places for alarm in place.alarms()]
         parts += [target.status() for target in self._targets]
         if self._watch.mode == "poll":
             parts.append(self._watch.reason)

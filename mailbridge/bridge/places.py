@@ -18,6 +18,7 @@ from typing import Final
 from mailbridge import config, failpoint, maildir
 from mailbridge.bridge.deliver import BATCH, BATCH_BYTES, Delivery, Gateway
 from mailbridge.bridge.mailbox import beginning
+from mailbridge.bridge.silence import Silence
 from mailbridge.config import Source
 from mailbridge.errors import MailbridgeError, NeedsOperator
 from mailbridge.maildir import Found, NotAMail, Unready, Vanished
@@ -83,6 +84,7 @@ class Place:
         self._again_at = math.inf
         self._swept_at = -math.inf
         self._told: set[str] = set()
+        self._silence: Final = Silence(sources, time.monotonic())
 
     @property
     def backlog(self) -> int:
@@ -94,6 +96,11 @@ class Place:
         if self._backlog:
             return self._credit_at + max(0.0, 1 - self._credit) / self._rate
         return -math.inf if self._more else self._again_at
+
+    def alarms(self) -> list[str]:
+        """Return, in a few words each, what an operator should look after."""
+        told = [f"{self.path}: {self.trouble}"] if self.trouble else []
+        return told + self._silence.alarms(time.monotonic())
 
     def doubt(self) -> None:
         """Have everything looked through at the next `look`."""
@@ -137,6 +144,7 @@ class Place:
         taken = self._take(self._allowed())
         if not taken:
             return 0
+        self._silence.heard((mail for _, mail in taken), time.monotonic())
         try:
             outcomes = self._gateway.deliver([mail for _, mail in taken], stopping=stopping)
         except MailbridgeError:

@@ -39,6 +39,9 @@ class Ledger(Protocol):
     def acknowledge(self, target: str, seq: int) -> None:
         """Remember that *target* has everything up to *seq*.  Never goes back."""
 
+    def targets(self) -> dict[str, int]:
+        """Return who was ever sent to, and the number up to which each has everything."""
+
 
 class Target(Protocol):
     """
