@@ -332,3 +332,12 @@ def test_a_kind_that_does_not_exist_is_an_operator_s_mistake(
         78,
         "mailbridge: source 'a': kinds: 'debbug' is not known; did you mean 'debbugs'?\n",
     )
+
+
+def test_explain_of_a_fifo_that_nobody_writes_to_ends(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "fifo")
+
+    assert main(["explain", str(tmp_path / "fifo")]) == 0
+    assert "an empty mail" in capsys.readouterr().out

@@ -68,13 +68,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _read(name: str) -> tuple[bytes, datetime]:
+    import os
     import sys
     from datetime import UTC
 
     if name == "-":
         return sys.stdin.buffer.read(), datetime.now(UTC)
-    with Path(name).open("rb") as file:
-        return file.read(), datetime.fromtimestamp(Path(name).stat().st_mtime, UTC)
+    # A FIFO in a Maildir has no writer: opened so, it is empty at once and holds nobody up.
+    fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    os.set_blocking(fd, True)
+    with open(fd, "rb") as file:  # noqa: PTH123 - a descriptor
+        return file.read(), datetime.fromtimestamp(os.fstat(fd).st_mtime, UTC)
 
 
 def _examine(
