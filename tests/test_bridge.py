@@ -314,6 +314,23 @@ def test_a_rate_leaves_the_excess_in_the_maildir(
     assert place.due() > time.monotonic() + 1000
 
 
+def test_a_mail_that_comes_while_others_wait_is_looked_for_right_after_them(
+    tmp_path: Path, outbox: Outbox, gateway: Gateway
+) -> None:
+    folder = make_maildir(tmp_path / "Maildir")
+    put(folder, upload(1), "1.x")
+    place = placed(folder, outbox, gateway)
+    look(place)
+    put(folder, upload(2), "2.x")
+    look(place)
+    assert work(place) == 1
+    assert place.due() == -math.inf
+    look(place)
+    assert work(place) == 1
+    look(place)
+    assert place.due() == math.inf
+
+
 def test_a_maildir_that_appears_later_is_found(
     tmp_path: Path, outbox: Outbox, gateway: Gateway, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -81,6 +81,9 @@ class Place:
         self._id = outbox.place(self._name)
         self._backlog: deque[Found] = deque()
         self._more = False
+        """The last look found more files than it may remember."""
+        self._missed = False
+        """Somebody wanted a look while known files waited."""
         self._again_at = math.inf
         self._swept_at = -math.inf
         self._told: set[str] = set()
@@ -95,7 +98,7 @@ class Place:
         """Return when (monotonic) there is something to do that no watch will tell."""
         if self._backlog:
             return self._credit_at + max(0.0, 1 - self._credit) / self._rate
-        return -math.inf if self._more else self._again_at
+        return -math.inf if self._more or self._missed else self._again_at
 
     def alarms(self) -> list[str]:
         """Return, in a few words each, what an operator should look after."""
@@ -114,10 +117,11 @@ class Place:
         after *started* (Unix time).  What cannot be looked into is logged once, and tried again.
         """
         if self._backlog:
+            self._missed = True
             return
         if self._more or time.monotonic() >= self._again_at:
             self._folders.doubt()
-        self._more, self._again_at = False, math.inf
+        self._more, self._missed, self._again_at = False, False, math.inf
         try:
             if self._id is None:
                 self._first_sight(started)
