@@ -13,6 +13,7 @@ import pytest
 
 from mailbridge import config
 from mailbridge.cli import main
+from mailbridge.keyring import ensure, write_public
 from tests.daemons import (
     LOOPBACK,
     Daemon,
@@ -24,6 +25,7 @@ from tests.daemons import (
     said_by,
     upload,
 )
+from tests.lighthouse import Lighthouse
 
 
 @pytest.fixture
@@ -341,3 +343,37 @@ def test_what_is_in_quarantine_is_listed_shown_and_tried_again(
     assert main(["quarantine", "retry", "--all", "--state", str(state)]) == 0
     assert list((state / "quarantine").iterdir()) == []
     assert main(["quarantine", "show", note["sha256"], "--state", str(state)]) == 2
+
+
+def test_a_bridge_emits_to_a_lighthouse_and_takes_the_echo_as_receipt(
+    maildir: Path, state: Path
+) -> None:
+    key = ensure(state, "mailbridge", "mailbridge.example.org", qualified=lambda: None)
+    write_public(state / "trusted" / f"{key.entity}.key", key.verify_key)
+    words = ("bridge", "--maildir", maildir, "--state", state)
+    with Lighthouse(state / "trusted") as lighthouse:
+        sockets = f"{lighthouse.submit},{lighthouse.publish}"
+        with Daemon(*words, "--lighthouse", sockets) as daemon:
+            ready = daemon.ready()
+            assert (ready["submit"], ready["publish"]) == (lighthouse.submit, lighthouse.publish)
+            put(maildir, upload(1), "1.a")
+            assert lighthouse.handled() == "published"
+            assert daemon.stop() == 0
+        [event] = lighthouse.published
+    assert event["data"]["source_name"] == "package1"
+    assert len(event["signatures"]) == 2
+
+
+def test_told_to_end_in_the_middle_of_a_backlog_it_ends_soon_and_goes_on_later(
+    maildir: Path, state: Path
+) -> None:
+    for n in range(400):
+        put(maildir, upload(n), f"{n}.x")
+    words = ("run", "--maildir", maildir, "--existing", "emit", "--state", state, *LOOPBACK)
+    with Daemon(*words) as first:
+        first.says("events tag=")
+        assert first.stop() == 0
+    with Daemon(*words) as second:
+        events = read_events(second.ready()["read"], state, 400)
+        assert second.stop() == 0
+    assert len(set(said_by(events))) == 400

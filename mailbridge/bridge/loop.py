@@ -145,7 +145,7 @@ class Loop:
         if everywhere:
             self._look_at = now + self._watch.interval
         for place in self._places:
-            if everywhere or now >= place.due():
+            if everywhere or (not place.backlog and now >= place.due()):
                 place.look(started=self._started)
 
     def _need_room(self) -> None:
