@@ -16,17 +16,18 @@ from mailbridge.payloads import Clip
 What = Literal["created", "changed", "closed", "merged", "commented"]
 
 TRACKER: Final = "gitlab"
-PRIVATE: Final = NoEvent("private", "a confidential issue: not for all")
+PRIVATE: Final = NoEvent("private", "confidential: an issue, or a note for members alone")
 REPLY_KEY: Final = NoEvent("reply-key", "its Message-ID holds the key to answer in a user's name")
 
 _PATH: Final = re.compile(r"[A-Za-z0-9_.-]{1,200}(?:/[A-Za-z0-9_.-]{1,200}){1,20}")
 _COMMENT_ID: Final = re.compile(r"note_\d+@.*")
+_INTERNAL: Final = re.compile(r".{1,250} \b(?:internal note|commented internally)\b.*")
 _SAID: Final[tuple[tuple[What, re.Pattern[str]], ...]] = (
     (
         "commented",
         re.compile(
             r".{1,250} (?:commented(?: on .{1,250})?|started a new discussion(?: on .{1,250})?"
-            r"|added an internal note|replied to a discussion):?(?: \S+)?"
+            r"|replied to a discussion):?(?: \S+)?"
         ),
     ),
     ("merged", re.compile(r"Merge [Rr]equest !?\d+ was merged.*|.{1,250} merged merge request.*")),
@@ -70,7 +71,10 @@ def notice(mail: Mail, noun: Literal["Issue", "MergeRequest"], clip: Clip) -> No
     iid = int(number)
     mark = "#" if noun == "Issue" else "!"
     title = clip.line(_title(mail, f"({mark}{iid})"))
-    what = _what(mail)
+    first = next((line.strip() for line in mail.text.split("\n") if line.strip()), "")[:600]
+    if _INTERNAL.fullmatch(first):
+        return PRIVATE
+    what = _what(mail, first)
     name = (person(mail.header("From") or "").name or "").partition(" (@")[0]
     url = _url(mail, project, "issues" if noun == "Issue" else "merge_requests", iid)
     told: dict[str, Any] = {
@@ -100,12 +104,11 @@ def notice(mail: Mail, noun: Literal["Issue", "MergeRequest"], clip: Clip) -> No
     )
 
 
-def _what(mail: Mail) -> What:
+def _what(mail: Mail, first: str) -> What:
     # Before what it says: people comment "Issue was closed by ...".
     if _COMMENT_ID.fullmatch(mail.message_id):
         return "commented"
-    first = next((line.strip() for line in mail.text.split("\n") if line.strip()), "")
-    return next((what for what, pattern in _SAID if pattern.fullmatch(first[:600])), "changed")
+    return next((what for what, pattern in _SAID if pattern.fullmatch(first)), "changed")
 
 
 def _title(mail: Mail, number: str) -> str:

@@ -23,6 +23,8 @@ MARKED = [
     ("X-Debian: DAK", Family.DAK),
     ("Debian: DAK", Family.DAK),
     ("X-Katie: $Revision: 1.65 $", Family.DAK),
+    ("X-Debian: release.debian.org/autoremovals", Family.AUTOREMOVAL),
+    ("X-Debian: buildd.debian.org", Family.BUILDD),
     ("X-Katie: Launchpad actually", Family.LAUNCHPAD),
     ("X-Launchpad-Notification-Type: package-upload", Family.LAUNCHPAD),
     ("X-Launchpad-Bug: distribution=ubuntu; sourcepackage=hello", Family.LAUNCHPAD),
@@ -131,6 +133,16 @@ def test_a_digest_attached_to_a_bug_report_hides_no_bug() -> None:
         ("X-Laniakea-Event: x\nX-Laniakea-Repo: example", "example"),
         ("X-Laniakea-Event: x", "unknown"),
         ("X-Katie: Launchpad actually\nX-Launchpad-Archive: ubuntu", "Ubuntu"),
+        ("X-Katie: Launchpad actually", "Ubuntu"),
+        # What is in a PPA is not in Ubuntu, whatever list tells of it.
+        (
+            "X-Katie: Launchpad x\nX-Launchpad-Archive: ~a/ubuntu/b\nList-Id: <x.lists.ubuntu.com>",
+            "~a/ubuntu/b",
+        ),
+        ("X-Launchpad-Bug: product=hello; status=New;", "Launchpad"),
+        ("X-Launchpad-Bug: product=hello;\nX-Launchpad-Bug: distribution=ubuntu;", "Ubuntu"),
+        ("X-Debian: buildd.debian.org", "Debian"),
+        ("X-Debian: release.debian.org/autoremovals", "Debian"),
     ],
 )
 def test_the_archive_is_the_one_the_mail_speaks_of(headers: str, expected: str) -> None:

@@ -18,6 +18,7 @@ UPLOAD = {
     "uploader_name": "Jane Doe",
     "upload_name": "hello_2.10-3_source",
 }
+BUILD = {"pkgname": "hello", "version": "2", "architecture": "armhf"}
 BUG = {"bug": 123, "package": ["hello"], "title": "crashes", "actor_name": "Jane Doe"}
 
 
@@ -115,6 +116,88 @@ BUG = {"bug": 123, "package": ["hello"], "title": "crashes", "actor_name": "Jane
             ],
         ),
         (
+            "package-migrated",
+            {"source_name": "hello", "suite": "testing", "version_new": "2", "version_old": "1"},
+            ["hello 2 migrated to testing, after 1"],
+        ),
+        (
+            "package-migrated",
+            {"source_name": "hello", "suite": "testing", "version_new": "2", "version_old": "-"},
+            ["hello 2 migrated to testing"],
+        ),
+        (
+            "package-migrated-away",
+            {
+                "source_name": "hello",
+                "suite": "testing",
+                "version_new": "-",
+                "version_old": "1",
+                "hint": "remove hello/1",
+            },
+            ["hello 1 removed from testing", "  remove hello/1"],
+        ),
+        (
+            "migration-summary",
+            {"what": "removed", "suite": "testing", "count": 300, "packages": ["a", "b"]},
+            ["300 removed from testing: a, b and 298 more"],
+        ),
+        (
+            "security-advisory-published",
+            {
+                "advisory": "DSA-9000-1",
+                "title": "hello security update",
+                "source_names": ["hello", "goodbye"],
+                "fixed_versions": {"bookworm": "2", "sid": "3"},
+                "cves": ["CVE-2024-90001"],
+            },
+            [
+                "DSA-9000-1: hello, goodbye fixed in bookworm 2, sid 3 (CVE-2024-90001)",
+                "  hello security update",
+            ],
+        ),
+        (
+            "package-build-failed",
+            BUILD | {"suite": "noble", "state": "MANUALDEPWAIT", "log_url": "https://x.example/1"},
+            ["hello 2 failed to build on armhf for noble (MANUALDEPWAIT)", "  https://x.example/1"],
+        ),
+        ("package-build-success", BUILD, ["hello 2 built on armhf"]),
+        (
+            "recipe-build-finished",
+            {"recipe": "team/daily", "suite": "noble", "state": "FULLYBUILT", "success": True},
+            ["recipe team/daily built for noble (FULLYBUILT)"],
+        ),
+        (
+            "package-autoremoval-scheduled",
+            {
+                "source_name": "hello",
+                "source_version": "2",
+                "suite": "testing",
+                "date": "2024-10-20",
+                "bugs": [1, 2],
+            },
+            ["hello 2 leaves testing on 2024-10-20, for #1, #2"],
+        ),
+        (
+            "bug-changed",
+            BUG | {"changes": [{"action": "status", "new": "Confirmed"}, {"action": "cc"}]},
+            ["bug #123 in hello changed, by Jane Doe (status Confirmed, cc)", "  crashes"],
+        ),
+        (
+            "issue-commented",
+            {"project": "team/hello", "iid": 7, "title": "crashes", "actor_name": "Jane Doe"},
+            ["issue team/hello#7 commented on, by Jane Doe", "  crashes"],
+        ),
+        (
+            "merge-request-merged",
+            {"project": "team/hello", "iid": 8},
+            ["merge request team/hello!8 merged"],
+        ),
+        (
+            "task-changed",
+            {"task": 77, "verb": "Raised Priority", "title": "crashes"},
+            ["task T77 changed (raised priority)", "  crashes"],
+        ),
+        (
             "frobnicated",
             {"a": 1, "b": ["x", "y"], "c": True, "d": False, "e": {}, "archive": "Debian"},
             ["frobnicated: a=1, b=x, y, c=yes"],
@@ -136,6 +219,12 @@ ANY_JSON = st.recursive(
 KEYS = [
     *UPLOAD,
     *BUG,
+    *BUILD,
+    "advisory",
+    "count",
+    "fixed_versions",
+    "iid",
+    "version_new",
     "bugs",
     "bugs_total",
     "closes",
@@ -150,7 +239,11 @@ KEYS = [
 
 @given(
     name=st.sampled_from(
-        ["package-upload-accepted", "package-upload-rejected", "bug-closed", "bugs-changed"]
+        [
+            *("package-upload-accepted", "package-upload-rejected", "bug-closed", "bugs-changed"),
+            *("package-migrated", "migration-summary", "security-advisory-published"),
+            *("package-build-failed", "bug-changed", "issue-closed", "task-changed"),
+        ]
     ),
     data=st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=5), ANY_JSON),
 )

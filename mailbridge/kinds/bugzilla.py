@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, Final
 
 from mailbridge.errors import MalformedMail
@@ -31,6 +32,7 @@ PERSONS: Final = frozenset(("cc", "assignee", "reporter", "qa contact", "flags")
 COLUMN: Final = 28
 """How wide the columns of the table of changes are."""
 MAX_CHANGES: Final = 50
+MAX_LINES: Final = 1_000
 WORDS: Final = 160
 
 OTHER: Final = NoEvent("request", "Bugzilla's requests and reminders to its users")
@@ -93,6 +95,8 @@ def recognise(mail: Mail, site: Site, _archive: str) -> Sequence[Event] | NoEven
     if _COMMENT.search(mail.text):
         commented = BugCommented(**told, truncated=clip.truncated)
         events.append(Event(payload=commented, identity=known, author=author))
+    if not events:
+        raise MalformedMail("a bug with neither a change nor a comment that we can read")
     return events
 
 
@@ -141,7 +145,7 @@ def _changes(text: str, clip: Clip, site: Site) -> list[Change]:
         return []
     rows: list[list[str]] = []
     last = ["", "", ""]
-    for line in lines:
+    for line in islice(lines, MAX_LINES):
         cells = [cell.strip() for cell in line.split("|", 2)]
         if len(cells) == 3:  # noqa: PLR2004
             if cells[0]:

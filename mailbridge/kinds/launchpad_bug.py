@@ -33,7 +33,6 @@ WORDS: Final = 160
 _SUBJECT: Final = re.compile(
     r"(?:\[[^\]]*\] ){0,5}?\[Bug (?P<bug>\d{1,9})\] ?(?P<new>\[NEW\] ?)?(?:Re: )?(?P<title>.*)"
 )
-_PAIR: Final = re.compile(r"([a-z]+)=([^;]*)(?:;|$)")
 _MODIFIER: Final = re.compile(r"(.*) \([a-z0-9.+-]+\)")
 _WAS: Final = re.compile(r" {0,20}([A-Z][A-Za-z ]{1,30}): (.*) => (.*)")
 _KNOWN: Final = (
@@ -87,6 +86,8 @@ def recognise(mail: Mail, site: Site, _archive: str) -> Sequence[Event] | NoEven
     if comment.strip():
         commented = BugCommented(**told, truncated=clip.truncated)
         events.append(Event(payload=commented, identity=known, author=told["actor_name"]))
+    if not events:
+        raise MalformedMail("a bug with neither a change nor a comment that we can read")
     return events
 
 
@@ -102,7 +103,7 @@ def _is_public(mail: Mail) -> bool:
 
 
 def _told(mail: Mail, bug: int, title: str, clip: Clip, site: Site) -> dict[str, Any]:
-    rows = [dict(_PAIR.findall(value)) for value in mail.headers("X-Launchpad-Bug")]
+    rows = [_row(value) for value in mail.headers("X-Launchpad-Bug")]
     packages = list(dict.fromkeys(row["sourcepackage"] for row in rows if "sourcepackage" in row))
     who = mail.header("X-Launchpad-Bug-Modifier") or mail.header("X-Launchpad-Bug-Reporter") or ""
     modifier = _MODIFIER.fullmatch(who)
@@ -118,6 +119,12 @@ def _told(mail: Mail, bug: int, title: str, clip: Clip, site: Site) -> dict[str,
         "tasks": clip.items(_task(row, clip, site) for row in rows) or None,
         "url": f"https://bugs.launchpad.net/bugs/{bug}",
     }
+
+
+def _row(value: str) -> dict[str, str]:
+    """Return what one header tells of a task: `product=hello; status=New; ...`."""
+    pairs = (part.strip().partition("=") for part in value.split(";"))
+    return {key: told for key, equals, told in pairs if equals}
 
 
 def _task(row: dict[str, str], clip: Clip, site: Site) -> Task:
@@ -139,7 +146,7 @@ def _changes(body: str, tasks: Sequence[Task], clip: Clip, site: Site) -> list[C
         first, *rest = block.split("\n")
         action, told = next((name, m) for name, p in _KNOWN if (m := p.match(first.strip() or "?")))
         if action == "changed":
-            rows = filter(None, (_WAS.fullmatch(line.rstrip()) for line in rest))
+            rows = filter(None, (_WAS.fullmatch(line.rstrip()) for line in rest[: MAX_CHANGES + 1]))
             told_so = (
                 _change(clip, site, row[1].strip().lower(), told[1], *row.groups()[1:])
                 for row in rows

@@ -60,7 +60,7 @@ _SUBJECT: Final = re.compile(
 )
 _FILE: Final = re.compile(r"(?: OK|NEW): (\S+)")
 _ENTRY: Final = re.compile(r"[a-z0-9][a-z0-9.+-]* \([^)\s]+\) [^;]*; ?urgency=")
-_URL: Final = re.compile(r"(?m)^(https://launchpad\.net/\S+/\+source/\S+)$")
+_URL: Final = re.compile(r"(?m)^(https://launchpad\.net/[!-~]{1,120}/\+source/[!-~]{1,150})$")
 _BUG: Final = re.compile(r"\bLP: #\d{1,9}(?:, #\d{1,9})*")
 _DIGITS: Final = re.compile(r"\d+")
 

@@ -53,6 +53,7 @@ ATTESTED = "rendered from the sender's templates"
 
 TRACKER: Final = "phabricator"
 PRIVATE: Final = NoEvent("private", "a task of which Phabricator sends nothing in the clear")
+MAX_TEXT: Final = 64 * 1024
 # Statuses have verbs of their own.
 CLOSINGS: Final = frozenset(
     ("closed", "resolved", "wontfix", "invalid", "duplicate", "spite", "merged", "declined")
@@ -64,15 +65,16 @@ _SUBJECT: Final = re.compile(
 )
 _STAMP: Final = re.compile(r"(?<!\S)([a-z-]{1,40})\(([^()\s]{1,200})\)")
 _PROJECT: Final = re.compile(r"<#([^<>]{1,200})>")
-_CLOSED: Final = re.compile(r'(\S{1,200}) closed this task as "([^"\n]{1,100})"\.')
-_CREATED: Final = re.compile(r"(\S{1,200}) created this task\.")
+# No quotes before the verb: titles and comments stand between quotes.
+_CLOSED: Final = re.compile(r'(?m)^[^"\n]{1,200} closed this task as "([^"\n]{1,100})"\.')
+_CREATED: Final = re.compile(r'[^"\n]{1,200} created this task\.')
 _DID: Final = re.compile(
     r"(?m)^(\S{1,200}) (?:added|changed|claimed|closed|created|lowered|moved"
     r"|raised|removed|renamed|reopened|triaged|updated)\b"
 )
 _PRIORITY: Final = re.compile(
-    r'(?:raised|lowered) the priority of this task from "[^"\n]{1,100}" to "([^"\n]{1,100})"'
-    r'|triaged this task as "([^"\n]{1,100})" priority'
+    r'(?m)^[^"\n]{1,200} (?:(?:raised|lowered) the priority of this task from "[^"\n]{1,100}"'
+    r' to "([^"\n]{1,100})"|triaged this task as "([^"\n]{1,100})" priority)'
 )
 
 
@@ -87,14 +89,14 @@ def recognise(mail: Mail, _site: Site, _archive: str) -> Sequence[Event] | NoEve
         return None
     clip = Clip()
     # What people write goes below what they did, and below a line of its own.
-    did = mail.text.lstrip("\n").partition("\n\n")[0]
+    did = mail.text[:MAX_TEXT].lstrip("\n").partition("\n\n")[0]
     stamps = dict(_STAMP.findall(mail.header("X-Phabricator-Stamps") or ""))
     kind, verb = _kind(subject["verb"], did, mail)
     closed, priority = _CLOSED.search(did), _PRIORITY.search(did)
     actor = _DID.search(did)
     name = stamps.get("actor", "").removeprefix("@") or (actor[1] if actor else "")
     number = int(subject["task"])
-    status = stamps.get("task-status") or (closed[2] if closed else "")
+    status = stamps.get("task-status") or (closed[1] if closed else "")
     url = re.search(rf"https?://[A-Za-z0-9.-]{{1,200}}(?::\d{{1,5}})?/T{number}\b", mail.text)
     told: dict[str, Any] = {
         "tracker": TRACKER,

@@ -122,25 +122,31 @@ def _signed(text: str) -> str:
 
 def _read(text: str) -> tuple[dict[str, str], str]:
     """Return the block of fields, by short names in lower case, and the prose behind it."""
-    fields: dict[str, str] = {}
+    fields: dict[str, list[str]] = {}
     name = ""
     lines = text.split("\n")
     for number, line in enumerate(lines):
         if not line.strip():
             if "package" in fields:
-                return fields, "\n".join(lines[number:])
+                return _joined(fields), "\n".join(lines[number:])
             name = ""
         elif line[0] in " \t":
             if name:
-                fields[name] += f" {line.strip()}"
+                fields[name].append(line.strip())
         elif (found := _FIELD.fullmatch(line.rstrip())) and (
             "package" in fields or found[1].startswith("Package")
         ):
             name = _short(found[1])
-            fields.setdefault(name, found[2])
+            name = name if name not in fields else ""
+            if name:
+                fields[name] = [found[2]]
         else:
             name = ""
-    return fields, ""
+    return _joined(fields), ""
+
+
+def _joined(fields: dict[str, list[str]]) -> dict[str, str]:
+    return {name: " ".join(lines) for name, lines in fields.items()}
 
 
 def _short(name: str) -> str:

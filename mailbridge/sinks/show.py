@@ -157,10 +157,12 @@ def _migrated(data: Data) -> list[str]:
 
 
 def _day(data: Data) -> list[str]:
-    count = _word(data, "count")
-    names = _listed(_words(data, "packages"), int(count) if count.isdecimal() else 0)
+    count = data.get("count")
+    if not isinstance(count, int) or isinstance(count, bool):
+        return []
+    names = _listed(_words(data, "packages"), count)
     what = "removed from" if _word(data, "what") == "removed" else "migrated to"
-    return [f"{count} {what} {_word(data, 'suite')}: {names}"] if count else []
+    return [f"{count} {what} {_word(data, 'suite')}: {names}"]
 
 
 def _advisory(data: Data) -> list[str]:
