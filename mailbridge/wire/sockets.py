@@ -29,7 +29,7 @@ _HEARTBEAT_MS: Final = 5_000
 _SILENCE_MS: Final = 15_000
 _HANDSHAKE_MS: Final = 5_000
 _RECONNECT_MS: Final = 100
-_RECONNECT_MAX_MS: Final = 30_000
+_RECONNECT_MAX_MS: Final = 5_000
 
 # What a slow subscriber may have waiting in our memory; beyond it PUB drops, as it always may.
 _PUBLISH_QUEUE: Final = 10_000
