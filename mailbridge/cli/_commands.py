@@ -59,7 +59,9 @@ def run(name: str | None, config: str | None, rest: Sequence[str]) -> int:
         command = load(name)
         arguments = parser_of(name, command).parse_args(rest)
         arguments.config = Path(config) if config else None
-        return command.run(arguments)
+        status = command.run(arguments)
+        # Here, and not at the interpreter's end, a broken pipe can still be answered with silence.
+        sys.stdout.flush()
     except MailbridgeError as error:
         print(f"mailbridge: {error}", file=sys.stderr)
         return error.exit_status
@@ -69,6 +71,7 @@ def run(name: str | None, config: str | None, rest: Sequence[str]) -> int:
         return 0
     except KeyboardInterrupt:
         return 130
+    return status
 
 
 def parser_of(name: str, command: Command) -> argparse.ArgumentParser:
