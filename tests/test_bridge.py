@@ -579,6 +579,26 @@ def test_what_is_held_is_tried_again_after_a_minute(
     assert caplog.text.count("will not have our events yet") == 1
 
 
+def test_an_event_that_is_held_stays_an_alarm_though_those_behind_it_leave_a_gap(
+    talk: Talk,
+) -> None:
+    talk.agree()
+    talk.relay.hears_events(WINDOW)
+    feed = talk.outbox.feed
+    talk.relay.says(status="held", feed=feed, seq=1, reason="may not emit it")
+    talk.turn()
+    for seq in range(2, WINDOW + 1):
+        talk.relay.says(status="gap", feed=feed, seq=seq, want=1)
+        talk.turn()
+
+    assert "may not emit it" in talk.target.status()
+    talk.turn(HELD, answered=False)
+    while (heard := talk.relay.hears())[0] == b"head":
+        pass
+    assert heard[1]["feed"]["seq"] == 1
+    assert talk.relay.hears_nothing()
+
+
 def test_what_is_refused_needs_an_operator(talk: Talk) -> None:
     talk.agree()
     talk.relay.hears_events(WINDOW)
@@ -609,6 +629,15 @@ def test_a_feed_of_ours_that_we_do_not_know_stops_us(talk: Talk, signer: Signing
     talk.relay.knows(0, None, **{f"{signer.entity}/20200101T000000Z": [7, "h"]})
     with pytest.raises(NeedsOperator, match="20200101T000000Z"):
         talk.turn()
+
+
+def test_a_feed_that_never_had_an_event_does_not(talk: Talk, signer: SigningKey) -> None:
+    """Of an outbox that was lost before its first event; no new epoch would know its name."""
+    talk.turn(answered=False)
+    talk.relay.hears()
+    talk.relay.knows(0, None, **{f"{signer.entity}/20200101T000000Z": [0, None]})
+    talk.turn()
+    assert talk.relay.hears_events(WINDOW)[0] == 1
 
 
 def test_a_former_feed_that_we_know_does_not(outbox: Outbox, signer: SigningKey) -> None:

@@ -340,6 +340,8 @@ def test_without_a_line_a_key_may_emit_anything_but_ours(tmp_path: Path) -> None
     assert policy.allows("a", "_lk.archive.package-upload-accepted")
     assert not policy.allows("a", "_lk.mailbridge.bug-closed")
     assert not policy.allows("a", "_lk.mailbridge-test.bug-closed")
+    assert not policy.allows("a", "_lk.mailbridge")
+    assert policy.allows("a", "_lk.mailbridgefoo.bug-closed")
 
 
 def test_a_line_says_all_that_a_key_may_emit(tmp_path: Path) -> None:

@@ -511,6 +511,17 @@ def test_one_peer_does_not_make_a_relay_remember_more_than_a_few_questions(
     assert [len(client.told()["events"]) for _ in range(WAITING_EACH)] == [1] * WAITING_EACH
 
 
+def test_a_pattern_that_no_tag_could_fit_is_not_even_prepared(
+    client: Client, source: Source
+) -> None:
+    client.submit(source.event(1))
+
+    refused = client.ask(tags=["x" * 201])
+
+    assert (refused["error"], refused["events"]) == ("bad-request", [])
+    assert client.ask(tags=["_lk.*"])["events"]
+
+
 def test_an_answer_is_at_most_4_mib(client: Client, source: Source) -> None:
     big = [
         source.signed(number, f"org.example.big{number}", data={"text": "x" * 200_000})

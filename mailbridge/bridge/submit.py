@@ -182,7 +182,8 @@ class RelayTarget:
                 log.warning("%s answers nonsense: %s", self.name, error)
 
     def _take(self, answer: Answer, now: float) -> None:
-        if self._reason and answer.status != "held":
+        # (Behind an event that is held come as many gaps as the window had events: no news.)
+        if self._reason and answer.status != "held" and now >= self._held_until:
             log.info("%s answers", self.name)
             self._reason = ""
         match answer.status:
@@ -208,8 +209,11 @@ class RelayTarget:
         if answer.feed != ours.feed:
             return
         theirs = answer.seq or 0
+        # (Of a feed without events it knows the head alone: nothing of that was lost.)
         strange = [
-            feed for feed in answer.feeds if feed != ours.feed and feed not in self._ancestors
+            feed
+            for feed, (seq, _) in answer.feeds.items()
+            if seq and feed != ours.feed and feed not in self._ancestors
         ]
         if strange:
             raise NeedsOperator(
@@ -255,7 +259,7 @@ class RelayTarget:
                 f" {self._ledger.head().seq}; {NEW_EPOCH}"
             )
         # A window that arrives behind a gap brings as many of these answers as it has events.
-        if want - 1 == self._acked and now < self._gap_at:
+        if want - 1 == self._acked and now < max(self._gap_at, self._held_until):
             return
         self._acked = self._sent = want - 1
         self._gap_at = now + RESEND

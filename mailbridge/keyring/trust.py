@@ -164,7 +164,8 @@ class Policy:
         self._refresh()
         patterns = self._lines.get(entity)
         if patterns is None:
-            return not tag.startswith((f"{NAMESPACE}.", f"{TEST_NAMESPACE}."))
+            # (With the dot: the namespace itself is ours as well, `_lk.mailbridgefoo` is not.)
+            return not f"{tag}.".startswith((f"{NAMESPACE}.", f"{TEST_NAMESPACE}."))
         return any(fnmatchcase(tag, pattern) for pattern in patterns)
 
     def _refresh(self) -> None:

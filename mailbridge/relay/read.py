@@ -24,6 +24,8 @@ MAX_REQUEST: Final = 256 * 1024
 MAX_LIMIT: Final = 2000
 MAX_WAIT: Final = 60.0
 MAX_PATTERNS: Final = 64
+MAX_PATTERN: Final = 200
+"""No tag is longer; Python takes half a second to prepare a pattern of 200,000, and keeps it."""
 MAX_UUIDS: Final = 2000
 
 MAX_ANSWER: Final = 4 * 1024 * 1024
@@ -168,6 +170,8 @@ class Reads:
     ) -> None:
         if len(request.tags) > MAX_PATTERNS or request.limit < 1 or request.wait < 0:
             raise _Refused("bad-request", f"at most {MAX_PATTERNS} tags, limit from 1, wait from 0")
+        if any(len(tag) > MAX_PATTERN for tag in request.tags):
+            raise _Refused("bad-request", f"a tag has at most {MAX_PATTERN} characters")
         self._compare(request.have, proofs, local=local)
         place = _Place(self._position(request.after), request.tags, min(request.limit, MAX_LIMIT))
         rows, more = self._page(place)
