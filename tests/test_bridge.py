@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -122,6 +123,22 @@ def test_a_quarantined_mail_is_kept_as_it_came(
     assert path.parent.stat().st_mode & 0o777 == 0o700
     assert kept.reason
     assert Quarantine(path.parent).note(kept.sha256).reason == kept.reason
+
+
+def test_a_quarantine_that_is_new_is_on_the_disk_with_its_name(
+    gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = set()
+    really = os.fsync
+
+    def fsync(fd: int) -> None:
+        synced.add(os.fstat(fd).st_ino)
+        really(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    gateway.deliver([came(upload(1).replace(b"X-DAK:", b"X-D\0:", 1))])
+
+    assert {tmp_path.stat().st_ino, (tmp_path / "quarantine").stat().st_ino} <= synced
 
 
 def test_a_quarantine_that_cannot_be_written_leaves_the_mail_undecided(

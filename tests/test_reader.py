@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -226,6 +227,25 @@ for event in listen(sys.argv[1], keys=sys.argv[2], cursor_file=sys.argv[3], sinc
     subprocess.run([sys.executable, "-c", killed, url, keys, cursor], check=False)
 
     assert all_of(url, keys, cursor_file=cursor) == [4, 5]
+
+
+def test_a_new_cursor_file_is_on_the_disk_with_its_name(
+    tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a power cut takes it, and who began "now" misses what came in between."""
+    url = write(tmp_path / "j.db", Source().events(1))
+    (tmp_path / "there").mkdir()
+    synced = set()
+    really = os.fsync
+
+    def fsync(fd: int) -> None:
+        synced.add(os.fstat(fd).st_ino)
+        really(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert all_of(url, keys, since="now", cursor_file=tmp_path / "there" / "cursor") == []
+
+    assert (tmp_path / "there").stat().st_ino in synced
 
 
 def test_a_cursor_that_cannot_be_stored_ends_the_reading(tmp_path: Path, keys: Path) -> None:

@@ -345,6 +345,20 @@ def test_what_is_in_quarantine_is_listed_shown_and_tried_again(
     assert main(["quarantine", "show", note["sha256"], "--state", str(state)]) == 2
 
 
+def test_what_two_sources_have_in_quarantine_stays_until_both_are_done(
+    tmp_path: Path, maildir: Path, state: Path
+) -> None:
+    (tmp_path / "bad.eml").write_bytes(bad := upload(1).replace(b"X-DAK:", b"X-D\0:", 1))
+    put(maildir, bad, "1.bad")
+    assert main(["ingest", str(tmp_path / "bad.eml"), "--state", str(state)]) == 0
+    assert main(["ingest", "--maildir", str(maildir), "--state", str(state)]) == 0
+    [kept] = (state / "quarantine").glob("*.eml")
+    kept.write_bytes(upload(1))
+
+    assert main(["quarantine", "retry", "--all", "--state", str(state)]) == 0
+    assert list((state / "quarantine").iterdir()) == []
+
+
 def test_a_bridge_emits_to_a_lighthouse_and_takes_the_echo_as_receipt(
     maildir: Path, state: Path
 ) -> None:

@@ -49,7 +49,10 @@ class Quarantine:
     def keep(self, raw: bytes, note: Note) -> None:
         """Have *raw* and *note* on the disk when this returns.  Raises `StorageFailed`."""
         try:
-            self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not self._path.is_dir():
+                self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
+                # (A power cut must not take the directory with all that is in it.)
+                _sync(self._path.parent)
             _write(self._path / f"{note.sha256}.eml", raw)
             _write(self._path / f"{note.sha256}.json", msgspec.json.encode(note) + b"\n")
             _sync(self._path)

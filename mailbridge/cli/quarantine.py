@@ -98,7 +98,9 @@ def _retry(config: Config, ours: Bridge, mail: Quarantined) -> int:
     if verdict.verdict == "quarantined":
         return 65
     ours.state.outbox.release(mail, verdict)
-    ours.state.quarantine.release(mail.sha256)
+    if all(other.sha256 != mail.sha256 for other in ours.state.outbox.quarantined()):
+        # (Else other sources wait for the same bytes.)
+        ours.state.quarantine.release(mail.sha256)
     return 0
 
 

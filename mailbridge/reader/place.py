@@ -137,6 +137,8 @@ class CursorFile:
             # (A rename may reach the disk before what was written: then nothing would be left.)
             os.fsync(file.fileno())
             temporary.replace(self._path)
+            # (And this, or who began "now" would begin at another "now" after a power cut.)
+            self._sync_name()
         except OSError:
             file.close()
             temporary.unlink(missing_ok=True)
@@ -144,6 +146,13 @@ class CursorFile:
         if self._file is not None:
             self._file.close()
         self._file = file
+
+    def _sync_name(self) -> None:
+        directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
