@@ -113,6 +113,17 @@ class Reading:
             rows.append((seq, raw))
         return rows, False
 
+    def shown(self, feed: str, seqs: Sequence[int]) -> list[int]:
+        """Return those of *seqs*, ascending numbers of *feed*, that `page` gives to readers."""
+        if not seqs:
+            return []
+        rows = self._file.run(
+            "SELECT seq FROM event WHERE feed = (SELECT key FROM feed WHERE id = ?)"
+            " AND seq BETWEEN ? AND ? AND visible ORDER BY seq",
+            (feed, seqs[0], seqs[-1]),
+        )
+        return [seq for (seq,) in rows]
+
     def at(self, when: datetime) -> int:
         """Return the position behind which everything came at *when* or later."""
         low, high, wanted = 0, self.head(), milliseconds(when)

@@ -108,6 +108,9 @@ class Events(Iterator[SignedEvent]):
         self._met = False
         self._more = True
         self._page: Final[deque[tuple[str, bytes]]] = deque()
+        self._due: Final[deque[SignedEvent]] = deque()
+        """To be given before anything else is asked; then we are behind `_reached`."""
+        self._reached = self._cursor
         self._newest: Final[dict[str, bytes]] = {}
         self._contradicted = False
         self._closed = False
@@ -139,6 +142,12 @@ class Events(Iterator[SignedEvent]):
     def __next__(self) -> SignedEvent:
         self.handled()
         while not self._closed:
+            if self._due:
+                event = self._due.popleft()
+                if not self._due:
+                    self._cursor = self._reached
+                self._unstored = True
+                return event
             try:
                 if not self._page:
                     if not (self._more or self._follow):
@@ -146,18 +155,23 @@ class Events(Iterator[SignedEvent]):
                     self._fetch()
                     continue
                 cursor, raw = self._page[0]
-                event = self._examined(raw, cursor)
+                found = self._examined(raw, cursor)
             except Stopped:
                 break
             self._page.popleft()
-            self._cursor = cursor
+            self._reached = cursor
             self._unstored = True
-            if event is not None:
-                return event
+            if found is not None:
+                self._due.append(found)
+            if not self._due:
+                self._cursor = cursor
         raise StopIteration
 
     def handled(self) -> None:
         """Remember that the event given last needs not be given again."""
+        if self._due:
+            # (Our places in the feeds are behind these already.)
+            return
         if self._unstored and self._file:
             self._file.store(self._cursor, self._chain.positions)
         self._unstored = False
@@ -243,6 +257,22 @@ class Events(Iterator[SignedEvent]):
         for line in self._withheld.look(told):
             _log.warning("%s: %s", self._url, line)
         self._looked = time.monotonic()
+        for each in told:
+            if self._behind(each):
+                self._fill_hole(each.feed, each.seq)
+
+    def _behind(self, told: Told) -> bool:
+        """Say whether there is something of a feed that `read` had nothing of for us."""
+        at = self._chain.positions.get(told.feed)
+        if at is None or told.seq <= at.newest.seq:
+            return False
+        counts = told.signed.tags if told.signed else {}
+        return not self._tags or any(
+            self._wants(tag)
+            and (at.whole or tag in at.newest.tags)
+            and count > at.newest.tags.get(tag, 0)
+            for tag, count in counts.items()
+        )
 
     def _begin(self) -> None:
         if self._since == "now":
@@ -261,7 +291,7 @@ class Events(Iterator[SignedEvent]):
         if not isinstance(cursor, str):
             raise BadInput(f"{self._url}: an answer without a cursor; is that a relay?")
         if cursor != self._cursor:
-            self._cursor = cursor
+            self._cursor = self._reached = cursor
             self._unstored = True
 
     def _cursors(self, answer: Answer) -> list[str]:
@@ -347,11 +377,14 @@ class Events(Iterator[SignedEvent]):
             event = self._vouched(raw)
         except MalformedEvent as error:
             raise MalformedEvent(f"{self._url}: at {cursor[:60]}: {error}") from error
-        if self._tags and not any(fnmatchcase(event.tag, tag) for tag in self._tags):
+        if not self._wants(event.tag):
             raise BadInput(f"{self._url}: gives {event.tag}, which was not asked for")
         if not isinstance(event, VerifiedEvent) or event.feed is None:
             return event
         return event if self._follows(event, event.feed) else None
+
+    def _wants(self, tag: str) -> bool:
+        return not self._tags or any(fnmatchcase(tag, pattern) for pattern in self._tags)
 
     def _vouched(self, raw: bytes) -> SignedEvent:
         event = read_event(raw)
@@ -382,13 +415,7 @@ class Events(Iterator[SignedEvent]):
                 return True
             step = self._chain.step(event, link)
         elif step is Step.HOLE:
-            try:
-                self._fill(link)
-            except Refused as refused:
-                wanted = self._chain.positions[link.id].anchor.seq + 1
-                raise BadProof(
-                    f"feed {link.id}: number {wanted} is missing and cannot be had: {refused}"
-                ) from refused
+            self._fill_hole(link.id, link.seq - 1)
             step = self._chain.step(event, link)
         if step is not Step.NEXT:
             raise BadProof(f"feed {link.id}: number {link.seq} does not fit what came before")
@@ -400,7 +427,7 @@ class Events(Iterator[SignedEvent]):
         """Follow a feed that begins above 1 here from its number 1 on; False: that is pruned."""
         self._chain.begin_at_nothing(link.id)
         try:
-            self._fill(link)
+            self._fill_to(link.id, link.seq - 1)
         except Refused as refused:
             if refused.code != "pruned":
                 raise
@@ -408,14 +435,27 @@ class Events(Iterator[SignedEvent]):
             return False
         return True
 
-    def _fill(self, link: FeedLink) -> None:
-        """Fetch the links between the anchor and *link*.  Raises `BadProof`, `Refused`."""
-        self._fill_to(link.id, link.seq - 1)
+    def _fill_hole(self, feed: str, last: int) -> None:
+        """Do what `_fill_to` does.  Raises `BadProof`, also where the relay refuses."""
+        try:
+            self._fill_to(feed, last)
+        except Refused as refused:
+            wanted = self._chain.positions[feed].anchor.seq + 1
+            raise BadProof(
+                f"feed {feed}: number {wanted} is missing and cannot be had: {refused}"
+            ) from refused
 
     def _fill_to(self, feed: str, last: int) -> None:
-        """Fetch the links from the anchor up to number *last*.  Raises `BadProof`, `Refused`."""
+        """
+        Fetch the links from the anchor up to number *last*.  Raises `BadProof`, `Refused`.
+
+        What others see of them and we were not shown is due now: a relay that was restored, and
+        filled again in another order, has put it behind our cursor.
+        """
+        given = self._chain.positions[feed].newest.tags
         while (have := self._chain.positions[feed].anchor.seq) < last:
             answer = self._ask("feed", {"feed": feed, "after": have, "limit": LIMIT})
+            shown = answer.header.get("shown")
             for raw in answer.frames:
                 try:
                     link = self._vouched(raw)
@@ -427,6 +467,14 @@ class Events(Iterator[SignedEvent]):
                 if link.feed is not None and link.feed.seq > last:
                     break
                 self._chain.fill(link, feed)
+                if (
+                    isinstance(shown, list)
+                    and link.feed is not None
+                    and link.feed.seq in shown
+                    and link.feed.tag_seq > given.get(link.tag, 0)
+                    and self._wants(link.tag)
+                ):
+                    self._due.append(link)
             if self._chain.positions[feed].anchor.seq == have:
                 raise BadProof(
                     f"feed {feed}: number {have + 1} is missing: {self._url} shows number"

@@ -58,7 +58,8 @@ class JournalAsker:
                 )
             except RelayGone as error:
                 raise Refused("pruned", str(error)) from error
-            return Answer({"more": more}, [raw for _, raw in rows])
+            shown = journal.shown(fields["feed"], [seq for seq, _ in rows])
+            return Answer({"more": more, "shown": shown}, [raw for _, raw in rows])
         if op == "feeds":
             feeds = {
                 feed: {

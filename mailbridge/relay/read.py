@@ -293,6 +293,7 @@ class Reads:
         header = {
             "id": request.id,
             "seqs": [seq for seq, _ in rows],
+            "shown": self._journal.shown(request.feed, [seq for seq, _ in rows]),
             "seq": state.head.seq,
             "hash": state.head.hash,
             "more": more,
