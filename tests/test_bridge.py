@@ -110,6 +110,18 @@ def test_what_comes_of_a_mail_depends_on_who_is_asked(gateway: Gateway, outbox: 
     assert [event.tag for event in events(outbox)] == ["_lk.mailbridge.package-upload-accepted"]
 
 
+def test_a_mail_that_is_made_up_suppresses_no_real_news(outbox: Outbox, tmp_path: Path) -> None:
+    settings = Settings(accept_test=True)
+    gateway = Gateway(outbox, Quarantine(tmp_path / "quarantine"), settings, clock=lambda: NOON)
+    made_up = b"X-Mailbridge-Generated: 1\n" + upload(1)
+
+    assert verdicts(gateway.deliver([came(made_up), came(upload(1))])) == ["events", "events"]
+    assert [event.tag for event in events(outbox)] == [
+        "_lk.mailbridge-test.package-upload-accepted",
+        "_lk.mailbridge.package-upload-accepted",
+    ]
+
+
 def test_a_quarantined_mail_is_kept_as_it_came(
     gateway: Gateway, outbox: Outbox, tmp_path: Path
 ) -> None:
