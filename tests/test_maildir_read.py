@@ -385,6 +385,23 @@ def test_a_stored_mail_is_found(maildir: Path) -> None:
     assert size == len(MAIL)
 
 
+def test_a_maildir_that_is_made_is_on_the_disk_from_the_top(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = set()
+    really = os.fsync
+
+    def fsync(fd: int) -> None:
+        synced.add(os.fstat(fd).st_ino)
+        really(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    root = tmp_path / "state" / "deep" / "Maildir"
+    make_maildir(root)
+
+    assert {path.stat().st_ino for path in (root, *root.parents[:3])} <= synced
+
+
 @pytest.mark.needs_program("strace")
 def test_a_mail_is_on_the_disk_before_it_has_its_name_and_its_name_is_before_we_say_so(
     tmp_path: Path,

@@ -724,7 +724,7 @@ def test_a_restored_source_is_stopped_where_its_readers_know_better(
 
 
 def test_a_stranger_silences_no_feed_without_the_signed_event(
-    tmp_path: Path, source: Source
+    tmp_path: Path, source: Source, caplog: pytest.LogCaptureFixture
 ) -> None:
     events = source.events(2)
     sent: list[Sequence[bytes]] = []
@@ -745,6 +745,8 @@ def test_a_stranger_silences_no_feed_without_the_signed_event(
         assert errors(2, "A" * 43) == ("contradicted", False)
         assert errors(2, "A" * 43, b"{}", events[1].raw) == ("contradicted", False)
         assert errors(2, events[1].hash, events[1].raw) == ("contradicted", True)
+    # (He may say so as often as he likes, and fills no log with it.)
+    assert caplog.text.count("without proof") == 1
 
 
 # -- strangers -------------------------------------------------------------------------------------

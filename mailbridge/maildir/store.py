@@ -66,7 +66,13 @@ def store_mail(
 def make_maildir(root: str | os.PathLike[str]) -> None:
     """Make the Maildir *root*, readable by us alone, where it is missing.  Raises `OSError`."""
     root = os.path.abspath(root)
-    for path in (root, *(os.path.join(root, name) for name in ("tmp", "new", "cur"))):
+    missing = [os.path.join(root, name) for name in ("cur", "new", "tmp")]
+    above = root
+    while not os.path.isdir(above):
+        missing.append(above)
+        above = os.path.dirname(above)
+    # From the top: each has its name on the disk before anything is put into it.
+    for path in reversed(missing):
         if not os.path.isdir(path):
             os.makedirs(path, mode=0o700, exist_ok=True)
             _sync_directory(os.path.dirname(path))

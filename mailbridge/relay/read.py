@@ -35,6 +35,9 @@ WAITING_EACH: Final = 4
 """How many requests of one peer may wait at once."""
 WAITING_ALL: Final = 4096
 
+SPEAK_EVERY: Final = 10.0
+"""Seconds between two log lines that a stranger can cause."""
+
 _log = logging.getLogger(__name__)
 
 Code = Literal["bad-request", "wrong-journal", "pruned", "contradicted", "busy"]
@@ -98,6 +101,8 @@ class Reads:
         self._deadlines: Final[list[tuple[_Waiting, _Place]]] = []
         self._places: Final[dict[int, _Place]] = {}
         self._by_peer: Final[Counter[bytes]] = Counter()
+        self._silent_until = -math.inf
+        """Whoever contradicts us without proof must not fill the log with it."""
         self._numbers: Final = itertools.count()
         self._operations: Final[Mapping[str, Callable[[Request], list[bytes]]]] = {
             "feeds": self._feeds,
@@ -172,7 +177,7 @@ class Reads:
             raise _Refused("bad-request", f"at most {MAX_PATTERNS} tags, limit from 1, wait from 0")
         if any(len(tag) > MAX_PATTERN for tag in request.tags):
             raise _Refused("bad-request", f"a tag has at most {MAX_PATTERN} characters")
-        self._compare(request.have, proofs, local=local)
+        self._compare(request.have, proofs, now, local=local)
         place = _Place(self._position(request.after), request.tags, min(request.limit, MAX_LIMIT))
         rows, more = self._page(place)
         if rows or not request.wait:
@@ -240,7 +245,12 @@ class Reads:
     # -- what a reader holds -----------------------------------------------------------------------
 
     def _compare(
-        self, have: Mapping[str, tuple[int, str | None]], proofs: Sequence[bytes], *, local: bool
+        self,
+        have: Mapping[str, tuple[int, str | None]],
+        proofs: Sequence[bytes],
+        now: float,
+        *,
+        local: bool,
     ) -> None:
         for feed, (seq, held) in have.items():
             state = self._journal.heads().get(feed)
@@ -252,7 +262,8 @@ class Reads:
                 # the signed event itself has to come along.
                 if local or any(self._proves(raw, feed, claim) for raw in proofs):
                     self._claims.add(feed, claim, state.head.seq)
-                else:
+                elif now >= self._silent_until:
+                    self._silent_until = now + SPEAK_EVERY
                     _log.warning("a reader contradicts feed %s at %d, without proof", feed, seq)
                 raise _Refused("contradicted", _contradicted(feed))
 
@@ -260,7 +271,7 @@ class Reads:
         try:
             event = verify(read_event(raw, limit=MAX_EVENT_BYTES), self._gate.keys())
         except (BadSignature, UnknownOrigin, MalformedEvent) as error:
-            _log.warning("a reader's proof about feed %s is none: %s", feed, error)
+            _log.debug("a reader's proof about feed %s is none: %s", feed, error)
             return False
         link = event.feed
         return link is not None and (link.id, link.seq, event.hash) == (feed, *claim)
