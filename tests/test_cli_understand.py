@@ -75,7 +75,7 @@ def test_explain_tells_what_a_mail_becomes_what_knew_it_and_what_backs_it(
         ),
         "    hello: crashes when greeting nobody",
         "  uuid 7d53e49a-1ed2-5903-b8a3-6dea7ab21fec",
-        "  recognised as debbugs-closed; known from: real mails",
+        "  recognised as debbugs-closed (family debbugs); known from: real mails",
         "  backed by nothing: anyone who can mail this mailbox could have sent it",
     ]
 
@@ -90,7 +90,7 @@ def test_explain_tells_how_to_get_what_is_switched_off(mailbridge: _Console) -> 
             "  it would be _lk.mailbridge.bug-commented: bug #1000001 in hello commented on,"
             " by Roe, John (build team)"
         ),
-        "  recognised as debbugs-followup; known from: real mails",
+        "  recognised as debbugs-followup (family debbugs); known from: real mails",
         '  to get it: emit = ["bug-commented"] in its [[source]]; to see it: --all',
     ]
 

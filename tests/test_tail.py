@@ -184,10 +184,13 @@ def test_ctrl_c_is_a_proper_end(relay: RelayForTests) -> None:
         assert tailing.stderr.read() == b""
 
 
-def test_whoever_has_seen_enough_is_not_troubled(relay: RelayForTests) -> None:
+@pytest.mark.parametrize("words", [("--json",), ()], ids=["lines", "words"])
+def test_whoever_has_seen_enough_is_not_troubled(
+    relay: RelayForTests, words: Sequence[str]
+) -> None:
     for _ in range(3):
         relay.emit(CLOSED, BUG)
-    with start(relay, "--json") as tailing:
+    with start(relay, *words) as tailing:
         assert tailing.stdout
         tailing.stdout.readline()
         tailing.stdout.close()

@@ -100,15 +100,16 @@ def _print_table(figures: Sequence[Figure]) -> None:
         for row in (heads, *rows):
             print("\t".join(row))
         return
-    from rich.console import Console
     from rich.table import Table
+
+    from mailbridge.sinks.tail import Screen
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for head, align in zip(heads, ("left", "right", "right", "right", "left"), strict=True):
         table.add_column(head, justify=align)  # type: ignore[arg-type]  # a str is not a Literal
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    Screen().print(table)
 
 
 def _value(figure: Figure) -> str:

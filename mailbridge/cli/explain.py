@@ -38,16 +38,15 @@ def run(arguments: argparse.Namespace) -> int:
     import logging
     import sys
 
-    from rich.console import Console
-
     from mailbridge import config
     from mailbridge.bridge.compose import check
+    from mailbridge.sinks.tail import Screen
 
     # mail-parser logs what it leaves out of a mail; nothing of that is news to us.
     logging.getLogger("mailparser").setLevel(logging.ERROR)
     settings = config.load(arguments.config or config.default_config())
     check(settings.source)
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    console = Screen(highlight=False, markup=False, emoji=False, soft_wrap=True)
     status = 0
     for name in arguments.mails:
         try:
@@ -196,7 +195,8 @@ def _known_as(examined: Examined) -> list[str]:
 
     for kind in kinds.kinds():
         if kind.name == examined.kind:
-            return [f"recognised as {kind.name}; known from: {kind.attested}"]
+            family = f"family {kind.family}"
+            return [f"recognised as {kind.name} ({family}); known from: {kind.attested}"]
     return []
 
 

@@ -32,6 +32,14 @@ class Lines:
         self._out.flush()
 
 
+class Screen(Console):
+    """rich's Console, except that a broken pipe is for our caller to answer, not with status 1."""
+
+    def on_broken_pipe(self) -> None:
+        """Let the BrokenPipeError that is being handled go on."""
+        raise  # noqa: PLE0704 - rich calls this while it handles one
+
+
 _COLOURS: Final = (
     ("package-upload-accepted", "green"),
     ("package-upload-rejected", "red"),
@@ -47,7 +55,7 @@ class Words:
 
     def __init__(self, out: TextIO) -> None:
         # (What a stranger wrote is text, never markup; lines are not broken: a pipe counts them.)
-        self._console: Final = Console(file=out, highlight=False, markup=False, soft_wrap=True)
+        self._console: Final = Screen(file=out, highlight=False, markup=False, soft_wrap=True)
 
     def show(self, event: SignedEvent) -> None:
         """Write *event*."""
