@@ -26,6 +26,7 @@ from mailbridge.bridge.submit import HELD, RelayTarget
 from mailbridge.config import Config, Source
 from mailbridge.errors import ConfigError, NeedsOperator, StorageFailed
 from mailbridge.event import SignedEvent, parse_json, read_event
+from mailbridge.mail import Mail, read_mail
 from mailbridge.outbox import Outbox, Verdict
 from mailbridge.signing import SigningKey
 from mailbridge.wire.sockets import WINDOW, Context, bind, make_context, submit_server
@@ -188,6 +189,33 @@ def test_a_mail_that_ended_a_process_is_tried_alone_and_then_put_aside(
         told = gateway.deliver([came(upload(0)), came(upload(1)), came(upload(2))])
         assert verdicts(told) == ["events", "quarantined crashed", "events"]
         assert outbox.attempts(sha256) == 0
+
+
+def test_a_mail_that_ends_us_while_its_sources_are_looked_for_is_put_aside_too(
+    signer: SigningKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deadly = upload(1)
+
+    class Killed(BaseException):
+        pass
+
+    def read(raw: bytes, **limits: int) -> Mail:
+        if raw == deadly:
+            raise Killed
+        return read_mail(raw, **limits)
+
+    monkeypatch.setattr(delivering, "read_mail", read)
+    several = [Source(name=name, maildir="/nowhere", lists=(name,)) for name in ("one", "two")]
+    mails = [came(upload(0), *several), came(deadly, *several)]
+
+    def live() -> list[Outcome]:
+        with Outbox(tmp_path / "outbox.db", signer, now=NOON) as outbox:
+            return Gateway(outbox, Quarantine(tmp_path / "q"), Settings()).deliver(mails)
+
+    for _ in range(delivering.ATTEMPTS):
+        with pytest.raises(Killed):
+            live()
+    assert verdicts(live())[1] == "quarantined crashed"
 
 
 def test_a_log_line_tells_each_event(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:

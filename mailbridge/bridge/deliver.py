@@ -160,17 +160,26 @@ class Gateway:
     def _take(
         self, batch: Sequence[tuple[Delivery, bytes]], stopping: Callable[[], bool]
     ) -> list[Outcome]:
-        routed = [(mail, sha256, _route(asked(mail))) for mail, sha256 in batch]
-        new = [
-            sha256
-            for mail, sha256, route in routed
-            if self._known(mail, sha256, route) is None and self._outbox.attempts(sha256) < ATTEMPTS
-        ]
-        if new:
-            self._outbox.begin_attempts(new)
-        failpoint.reached("attempted")
+        deadly = {sha256 for _, sha256 in batch if self._outbox.attempts(sha256) >= ATTEMPTS}
+        # Where several sources could be meant the mail is parsed to tell which: counted as well.
+        begun = {sha256 for mail, sha256 in batch if len(mail.sources) > 1} - deadly
+        if begun:
+            self._outbox.begin_attempts(begun)
         judged: list[_Judged] = []
         try:
+            routed = [
+                (mail, sha256, _route(mail.sources if sha256 in deadly else asked(mail)))
+                for mail, sha256 in batch
+            ]
+            new = {
+                sha256
+                for mail, sha256, route in routed
+                if self._known(mail, sha256, route) is None and sha256 not in deadly
+            }
+            if new - begun:
+                self._outbox.begin_attempts(new - begun)
+            begun |= new
+            failpoint.reached("attempted")
             for mail, sha256, route in routed:
                 if judged and stopping():
                     break
@@ -179,11 +188,11 @@ class Gateway:
             now = self._clock()
             with self._outbox.transaction():
                 outcomes = [self._settle(one, now) for one in judged]
-                for sha256 in {*new, *(one.sha256 for one in judged)}:
+                for sha256 in {*begun, *(one.sha256 for one in judged)}:
                     self._outbox.end_attempt(sha256)
         except MailbridgeError:
             # A full disk is no mail's fault: only a death counts as an attempt.
-            self._outbox.forgive(new)
+            self._outbox.forgive(begun)
             raise
         failpoint.reached("committed")
         for one, outcome in zip(judged, outcomes, strict=True):

@@ -148,7 +148,6 @@ class Place:
         taken = self._take(self._allowed())
         if not taken:
             return 0
-        self._silence.heard((mail for _, mail in taken), time.monotonic())
         try:
             outcomes = self._gateway.deliver([mail for _, mail in taken], stopping=stopping)
         except MailbridgeError:
@@ -156,6 +155,10 @@ class Place:
             raise
         for (found, _), outcome in zip(taken, outcomes, strict=False):
             self._finish(found, outcome.verdict.verdict)
+        # (Not before: whose mail it is takes a parser, and a mail may be the end of us.)
+        done = zip(taken, outcomes, strict=False)
+        heard = (mail for (_, mail), outcome in done if outcome.verdict.code != "crashed")
+        self._silence.heard(heard, time.monotonic())
         self._backlog.extendleft(found for found, _ in reversed(taken[len(outcomes) :]))
         return len(outcomes)
 
