@@ -46,7 +46,7 @@ LIST_ADMIN: Final = NoEvent("list-admin", "the list software speaking to its mod
 DIGEST: Final = NoEvent(
     "digest", "a digest: lists drop the headers we need; subscribe to individual mails instead"
 )
-NONE: Final = NoEvent("none", "not from an archive or tracker that we know")
+NONE: Final = NoEvent("not-ours", "not from an archive or tracker that we know")
 
 _BOUNCER: Final = re.compile(r"(?i)(?:mailer-daemon|postmaster)(?:@|$)")
 _AWAY: Final = re.compile(r"(?i)(?:out of (?:the )?office|automatic reply:|auto:|autoreply:)")

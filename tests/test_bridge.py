@@ -331,9 +331,32 @@ def test_after_a_crash_behind_the_commit_only_the_move_is_left(
     again = placed(folder, outbox, gateway, after="seen")
     look(again)
 
-    assert work(again) == 0
+    assert work(again) == 1
     assert [path.name for path in (folder / "cur").iterdir()] == ["1.x:2,S"]
     assert counts(outbox) == {"events": 1}
+
+
+@pytest.mark.parametrize("spool", [True, False])
+def test_a_name_and_an_inode_that_come_again_are_another_mail(
+    tmp_path: Path, outbox: Outbox, gateway: Gateway, *, spool: bool
+) -> None:
+    """maildir(5) forbids it, scripts do it; a file system gives a free inode away at once."""
+    folder = make_maildir(tmp_path / "Maildir")
+    source = Source(name="source", maildir=str(folder), existing="emit", after="seen")
+    place = Place(folder, (source,), outbox, gateway, spool=spool)
+    file = put(folder, upload(1), "1.x")
+    look(place)
+    kept = tmp_path / "kept"
+    kept.hardlink_to(file)  # the inode, for the other mail
+    assert work(place) == 1
+
+    kept.write_bytes(upload(2))
+    kept.rename(file)
+    place.doubt()
+    look(place)
+
+    assert work(place) == 1
+    assert counts(outbox) == {"events": 2}
 
 
 def test_mail_is_deleted_at_its_age_and_not_before(

@@ -108,7 +108,9 @@ def test_explain_tells_why_nothing_comes_of_a_mail(mailbridge: _Console, tmp_pat
     status, lines, _ = mailbridge("explain", str(plain))
 
     assert (status, len(lines)) == (0, 2)
-    assert lines[1] == ("  nothing comes of it (none): not from an archive or tracker that we know")
+    assert lines[1] == (
+        "  nothing comes of it (not-ours): not from an archive or tracker that we know"
+    )
 
 
 def test_explain_ends_with_65_when_a_mail_would_be_quarantined(mailbridge: _Console) -> None:

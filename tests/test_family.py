@@ -70,7 +70,7 @@ def test_headers_inside_a_mail_do_not_count() -> None:
     found = family(mail(headers, "--A\nContent-Type: message/rfc822\n\nX-DAK: x\n\nx\n--A--\n"))
 
     assert isinstance(found, NoEvent)
-    assert found.code == "none"
+    assert found.code == "not-ours"
 
 
 @pytest.mark.parametrize(

@@ -279,6 +279,9 @@ class Gateway:
             if events and not any(fresh):
                 verdict = Verdict("duplicate", "same-news")
             self._outbox.decide(sha256, route, verdict, now=now)
+        if verdict.code == "same-mail" and mail.file and self._outbox.file(mail.file):
+            # Looked at again because it was still there: one file has one verdict.
+            return Outcome(verdict, uuids)
         self._outbox.tally(route, verdict)
         if mail.file:
             self._outbox.file_done(mail.file, verdict, now=now)

@@ -191,8 +191,13 @@ class Place:
                 if not known:
                     yield found
                 elif unmoved and (done := self._outbox.file(self._key(found))):
-                    # We died between the commit and this; or it is to stay.
-                    self._finish(found, done[0])
+                    leaves = self.spool or (self._after == "seen" and done[0] not in _KEPT)
+                    if leaves and found.base not in self._told:
+                        # We died between the commit and its leaving; or this is another mail, by
+                        # a deliverer that used a name again whose inode was free: its bytes tell.
+                        yield found
+                    else:
+                        self._finish(found, done[0])
 
     def _known(self, files: Iterator[Found]) -> Iterator[tuple[Found, bool]]:
         """Yield each of *files*, and whether it has its verdict."""

@@ -163,8 +163,10 @@ class Bridge:
                     " emits them"
                 )
             if place.backlog:
-                yield f"{place.backlog} mails wait in {place.path}"
-        if not any(place.skipped or place.backlog for place in self.places):
+                yield f"{place.backlog} files wait in {place.path}"
+            if place.trouble:
+                yield f"{place.path} cannot be looked into yet"
+        if not any(place.skipped or place.backlog or place.trouble for place in self.places):
             yield "no mail waits"
         for place in self.places:
             if place.spool and not any(source.lists for source in place.sources):

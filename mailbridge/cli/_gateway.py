@@ -71,15 +71,20 @@ def configured(arguments: argparse.Namespace) -> Config:
 
 def with_maildirs(config: Config, arguments: argparse.Namespace) -> Config:
     """Return *config* with a source for each `--maildir`, as the other options say."""
+    from mailbridge import config as configuration
     from mailbridge.bridge.serve import with_maildirs as added
     from mailbridge.config import Source
-    from mailbridge.errors import UsageError
+    from mailbridge.errors import ConfigError, UsageError
 
     words = {"--after": arguments.after, "--existing": arguments.existing}
     words |= {"--lists": arguments.lists, "--subfolders": arguments.subfolders}
     given = [word for word, value in words.items() if value]
     if given and not arguments.maildir:
         raise UsageError(f"{given[0]} says how a --maildir is read; name one with --maildir DIR")
+    try:
+        configuration.after(arguments.after or "keep", "--after")
+    except ConfigError as error:
+        raise UsageError(str(error)) from error
     template = Source(
         name="",
         lists=tuple(arguments.lists or ()),
