@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mailbridge.errors import NeedsOperator, TryAgain
+from mailbridge.errors import NeedsOperator, StorageFailed, TryAgain
 from mailbridge.event import MAX_EVENT_BYTES, SignedEvent, event_uuid, parse_json, read_event
 from mailbridge.feed import Fit, Head, fit, read_head
 from mailbridge.outbox import FileKey, Outbox, SenderLock, Verdict, entity_of
@@ -162,6 +162,13 @@ def test_only_one_may_send(tmp_path: Path) -> None:
         SenderLock(tmp_path)
     lock.release()
     SenderLock(tmp_path).release()
+
+
+def test_a_state_that_cannot_be_locked_is_told_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "outbox.lock").mkdir()
+
+    with pytest.raises(StorageFailed, match=r"outbox\.lock: Is a directory"):
+        SenderLock(tmp_path)
 
 
 def test_one_life_is_one_attempt(path: Path, signer: SigningKey) -> None:

@@ -57,9 +57,12 @@ class SenderLock:
     """The right to send this outbox's events: one process has it, and the kernel takes it back."""
 
     def __init__(self, state: Path) -> None:
-        """Take it.  Raises `TryAgain` where another process has it."""
+        """Take it.  Raises `TryAgain` where another process has it, `StorageFailed` (disk)."""
         path = state / "outbox.lock"
-        self._fd: Final = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._fd: Final = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StorageFailed(f"{path}: {error.strerror}; can this user write there?") from error
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
