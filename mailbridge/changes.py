@@ -16,6 +16,7 @@ from urllib.parse import quote
 import msgspec
 from debian.deb822 import Deb822
 
+from mailbridge import armor
 from mailbridge.errors import MalformedMail
 from mailbridge.mail import person
 from mailbridge.payloads import CHANGES, WORD, Checksum, Clip
@@ -27,10 +28,6 @@ MAX_FIELDS: Final = 500
 MAX_CHANGELOG: Final = 512 * 1024
 """How far into a changelog that stands alone we look for bugs."""
 MAX_BUGS: Final = 2_000
-
-BEGIN: Final = "-----BEGIN PGP SIGNED MESSAGE-----"
-SIGNATURE: Final = "-----BEGIN PGP SIGNATURE-----"
-END: Final = "-----END PGP SIGNATURE-----"
 
 _FIELD: Final = re.compile(r"([!\"$-,./0-9;-~][!-9;-~]*)[ \t]*:")
 _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
@@ -63,8 +60,9 @@ class File(msgspec.Struct, frozen=True):
 class Changes(msgspec.Struct, frozen=True, kw_only=True):
     """What a .changes says."""
 
-    armored: bool
-    """It stood in a clearsign armor; whether the signature is any good nobody checked."""
+    signed: str | None
+    """The text in a clearsign armor that all this stood in; whether the signature is any good
+    nobody checked."""
     source: str
     source_version: str
     """Version of the source; differs from `version` in a binNMU."""
@@ -113,14 +111,14 @@ def read_changes(text: str) -> Changes | None:
     is cut off, lacks a field nobody can do without, or names files no archive would take.
     """
     lines = text.split("\n")
-    signed = _signed_lines(lines)
+    signed = armor.signed_lines(lines)
     paragraph = _paragraph(signed if signed is not None else _from_format(lines))
     if not paragraph:
         if signed is not None:
             raise MalformedMail(".changes: nothing in its armor")
         return None
     fields = {str(name).lower(): str(value) for name, value in Deb822(paragraph).items()}
-    return _changes(fields, armored=signed is not None)
+    return _changes(fields, None if signed is None else armor.plain(signed))
 
 
 def upload_stem(names: Iterable[str]) -> str | None:
@@ -238,27 +236,6 @@ def identity(
 # -- the text --------------------------------------------------------------------------------------
 
 
-def _signed_lines(lines: list[str]) -> list[str] | None:
-    """Return what the clearsign armor holds, dashes unescaped once; None where there is none."""
-    begin = signature = None
-    for number, line in enumerate(lines):
-        if not line.startswith("-----"):
-            continue
-        bare = line.rstrip()
-        if bare == BEGIN and signature is None:
-            # The last one before the first signature: an unterminated block may come first.
-            begin = number
-        elif bare == SIGNATURE and begin is not None and signature is None:
-            signature = number
-        elif bare == END and begin is not None and signature is not None:
-            while begin < signature and lines[begin].strip():
-                begin += 1  # over the armor's own headers
-            return [line.removeprefix("- ") for line in lines[begin:signature]]
-    if begin is None:
-        return None
-    raise MalformedMail(".changes: cut off: its signature does not end")
-
-
 def _from_format(lines: list[str]) -> list[str]:
     for number, line in enumerate(lines):
         if line.startswith("Format: "):
@@ -303,7 +280,7 @@ def _paragraph(lines: list[str]) -> list[str]:
 # -- the fields ------------------------------------------------------------------------------------
 
 
-def _changes(fields: dict[str, str], *, armored: bool) -> Changes:
+def _changes(fields: dict[str, str], signed: str | None) -> Changes:
     told = _SOURCE.fullmatch(fields.get("source", "").strip())
     version = fields.get("version", "").strip()
     if not told:
@@ -311,7 +288,7 @@ def _changes(fields: dict[str, str], *, armored: bool) -> Changes:
     if not version or len(version.split()) != 1:
         raise MalformedMail(f".changes: no version in {version[:60]!r}")
     return Changes(
-        armored=armored,
+        signed=signed,
         source=told[1],
         source_version=told[2] or version,
         version=version,

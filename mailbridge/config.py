@@ -30,9 +30,6 @@ READ: Final = "tcp://127.0.0.1:5583"
 
 Require = Literal["archive-signature", "dkim", "authres", "hop", "channel", "none"]
 
-CHECKED: Final = ("channel", "none")
-"""The strengths of `sent_by` this version can establish; a source requiring more is refused."""
-
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One configured Maildir or list with its archive, kinds and requirements."""
@@ -46,6 +43,11 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     emit: tuple[str, ...] = ()
     require: Require = "none"
     keyrings: tuple[str, ...] = ()
+    """Whose signatures under a .changes are checked."""
+    archive_keyring: str | None = None
+    """The keys that the archive signs its mails with."""
+    hops: tuple[str, ...] = ()
+    """The verified names of the hosts that may hand our mail server this mail."""
     dkim_keys: str | None = None
     dkim_domains: tuple[str, ...] = ()
     authserv_id: str | None = None
@@ -186,21 +188,38 @@ def _check_source(source: Source, where: str) -> None:
     if not source.maildir and not source.lists:
         raise ConfigError(f"{where}: needs a maildir, or lists for mail that comes by the pipe")
     _check_namespace(source.namespace, f"{where}: namespace")
-    if source.require not in CHECKED:
-        raise ConfigError(
-            f"{where}: require: {source.require!r} cannot be checked by this version;"
-            f" it can check {' and '.join(repr(word) for word in CHECKED)}"
-        )
+    _check_means(source, where)
     if source.stand_in:
         raise ConfigError(
-            f"{where}: stand_in: needs provenance above 'channel' to be checked,"
-            " which this version cannot do; remove the line"
+            f"{where}: stand_in: this version emits nothing under Laniakea's own tags;"
+            " remove the line"
         )
     after(source.after, f"{where}: after")
     if source.rate:
         rate(source.rate, f"{where}: rate")
     if source.expect_every:
         duration(source.expect_every, f"{where}: expect_every")
+
+
+_MEANS: Final[dict[Require, tuple[str, ...]]] = {
+    # From strong to weak: what a source must name for each, and what it then proves.
+    "archive-signature": ("archive_keyring",),
+    "dkim": ("dkim_keys", "dkim_domains"),
+    "authres": ("authserv_id", "dkim_domains"),
+    "hop": ("hops",),
+    "channel": (),
+    "none": (),
+}
+
+
+def _check_means(source: Source, where: str) -> None:
+    if source.dkim_keys and not source.dkim_domains:
+        raise ConfigError(f"{where}: dkim_keys: needs dkim_domains, whose signatures count")
+    enough = list(_MEANS)[: list(_MEANS).index(source.require) + 1]
+    if any(all(getattr(source, key) for key in _MEANS[how]) for how in enough):
+        return
+    keys = " and ".join(_MEANS[source.require])
+    raise ConfigError(f"{where}: require: {source.require!r} cannot be reached without {keys}")
 
 
 def _check_namespace(namespace: str, where: str) -> None:

@@ -75,6 +75,10 @@ class TryAgain(MailbridgeError):
     exit_status = 75
 
 
+class Unchecked(TryAgain):
+    """Raised when nobody could look at a signature: a keyring is gone, a verifier hangs."""
+
+
 class NeedsOperator(MailbridgeError):
     """Raised when configuration or state is such that only a person can mend it."""
 

@@ -68,7 +68,9 @@ class Mail:
         self.body = body
         """Where in `raw` the body begins."""
         self._fields: dict[str, list[str]] = {}
-        for name, value in fields:
+        self.fields = tuple(fields)
+        """Every header in order, with its value as it stands."""
+        for name, value in self.fields:
             self._fields.setdefault(name.lower(), []).append(value)
 
     def __repr__(self) -> str:
@@ -160,6 +162,16 @@ class Mail:
         """
         parts = (p for p in mime.leaves(self._parsed.tree) if p.get_content_type() == "text/plain")
         return [mime.text_of(part) for part in islice(parts, MAX_ATTACHED)]
+
+    @cached_property
+    def contents(self) -> list[tuple[bytes, str | None]]:
+        """
+        The bytes of `texts` as their sender encoded them, and the charset each is said to be in.
+
+        Raises `MalformedMail` as the body cannot be parsed.
+        """
+        parts = (p for p in mime.leaves(self._parsed.tree) if p.get_content_type() == "text/plain")
+        return [mime.content_of(part) for part in islice(parts, MAX_ATTACHED)]
 
     @cached_property
     def attached(self) -> list[Mail]:

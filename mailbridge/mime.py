@@ -158,9 +158,13 @@ def leaves(part: Message) -> Iterator[Message]:
 
 
 def text_of(part: Message) -> str:
+    return decoded(*content_of(part)).replace("\r\n", "\n")
+
+
+def content_of(part: Message) -> tuple[bytes, str | None]:
+    """Return the bytes of *part*, its transfer encoding undone, and its charset."""
     payload = part.get_payload(decode=True)
-    data = payload if isinstance(payload, bytes) else b""
-    return decoded(data, part.get_content_charset()).replace("\r\n", "\n")
+    return payload if isinstance(payload, bytes) else b"", part.get_content_charset()
 
 
 def decoded(data: bytes, charset: str | None) -> str:

@@ -58,6 +58,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     """
     author: str | None = None
     """Who triggered it: an upload's Changed-By, a bug mail's display name."""
+    signed: str | None = None
+    """The text in an OpenPGP armor that says it, for whoever checks the signature."""
 
     @property
     def name(self) -> str:

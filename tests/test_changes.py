@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mailbridge import dak
+from mailbridge.armor import plain
 from mailbridge.changes import (
     MAX_FILES,
     bugs_closed,
@@ -54,7 +55,8 @@ def test_a_signed_text_and_one_that_is_not_say_the_same_and_are_told_apart() -> 
 
     assert bare is not None
     assert armored is not None
-    assert (bare.armored, armored.armored) == (False, True)
+    assert bare.signed is None
+    assert armored.signed == plain(text().split("\n"))
     assert bare.fields == armored.fields
 
 

@@ -1,7 +1,8 @@
 """
 One mail as what would be emitted of it: recognised, switched, backed, named; not yet numbered.
 
-Pure, so that `deliver` and `explain` cannot tell two stories of one mail.
+Pure, so that `deliver` and `explain` cannot tell two stories of one mail; but for a `Prover`, which
+they both give, and which looks into keyrings.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 
 from mailbridge import kinds
+from mailbridge.bridge.prove import Prover, stated
 from mailbridge.config import Source
-from mailbridge.errors import ConfigError, MalformedMail, NotCanonical
+from mailbridge.errors import ConfigError, MalformedMail, NotCanonical, Unchecked
 from mailbridge.event import MAX_EVENT_BYTES, TEST_NAMESPACE, canonical, event_uuid
 from mailbridge.mail import MAX_MAIL, Mail, has_marker, read_mail
 from mailbridge.payloads import Common, Event, Payload, without_surrogates
-from mailbridge.proof import UNCHECKED, Provenance, SentBy, reaches
+from mailbridge.proof import Provenance, reaches
 
 ENVELOPE: Final = 4 * 1024
 """Room for what an event has around its data: feed, signatures, origin; generously."""
@@ -77,14 +79,16 @@ def examine(  # noqa: PLR0913 - each is a switch of its own, and named at every 
     addresses: bool = False,
     max_mail: int = MAX_MAIL,
     changes_cap: int | None = None,
+    prover: Prover | None = None,
 ) -> Examined:
     """
     Return what *raw*, a mail that came by *source*, becomes.  Never raises for what is in a mail.
 
     *received* is what the file's time says; *everything* explains as if all kinds were switched on;
     *accept_test* takes made-up mail, for the test namespace; *changes_cap* is Lighthouse's profile.
+    Without a *prover* nothing is proved: what the operator states is all that backs a mail.
     """
-    provenance = _provenance(source)
+    prover = prover or Prover()
     try:
         mail = read_mail(raw, limit=max_mail)
     except MalformedMail as error:
@@ -93,13 +97,14 @@ def examine(  # noqa: PLR0913 - each is a switch of its own, and named at every 
             message_id=f"sha256:{hashlib.sha256(raw).hexdigest()}",
             code="malformed",
             reason=str(error),
-            provenance=provenance,
+            provenance=stated(source),
         )
     site = kinds.Site(
         archive=source.archive, repo=source.repo, pool_url=source.pool_url, addresses=addresses
     )
     barred = _barred(mail, source, accept_test=accept_test)
     found = barred or kinds.recognise(mail, site)
+    provenance, doubt = _proved(prover, mail, source, site, found)
     wanted = everything or _wanted(source, found.family, found.kind)
     arrived = _arrived(mail, received)
     common = Common(
@@ -127,6 +132,8 @@ def examine(  # noqa: PLR0913 - each is a switch of its own, and named at every 
             for event in found.events
         )
         verdict = _judged(verdict, events, source=source, provenance=provenance, wanted=wanted)
+        if doubt and verdict.code in (None, "unproved"):
+            verdict = doubt
     except NotCanonical as error:
         verdict = _Verdict("quarantined", "bug", f"what is recognised has no JSON: {error}")
     return Examined(
@@ -252,11 +259,28 @@ def _composed(
     )
 
 
-def _provenance(source: Source) -> Provenance:
-    # Whoever gets here has passed the source's List-Ids, if it has any.
-    if source.require == "channel":
-        return Provenance(sent_by=SentBy(how="channel", who=source.name), signed_by=UNCHECKED)
-    return Provenance(sent_by=SentBy(how="none"), signed_by=UNCHECKED)
+def _proved(
+    prover: Prover, mail: Mail, source: Source, site: kinds.Site, found: kinds.Outcome
+) -> tuple[Provenance, _Verdict | None]:
+    """Return what backs what was *found*, and why it must not go out, if so."""
+    if found.outcome != "events":
+        return stated(source), None
+    try:
+        proved = prover.prove(mail, source, site, found)
+    except Unchecked as error:
+        # Its event could never be told again with what is known later: so it waits.
+        return stated(source), _Verdict("quarantined", "unchecked", str(error))
+    except MalformedMail as error:
+        return stated(source), _Verdict("quarantined", "malformed", str(error))
+    # As in `kinds`: a library that stumbles over one mail must cost that mail its event, visibly,
+    # never the service its life.
+    except Exception as error:  # noqa: BLE001
+        words = f"a bug of ours: {type(error).__name__}: {error}"
+        return stated(source), _Verdict("quarantined", "bug", without_surrogates(words[:300]))
+    if proved.signed_by.status == "bad":
+        reason = "the OpenPGP signature inside does not fit its text"
+        return proved, _Verdict("quarantined", "bad-signature", reason)
+    return proved, None
 
 
 def _wanted(source: Source, family: str | None, kind: str | None) -> bool:

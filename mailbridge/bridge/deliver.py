@@ -16,6 +16,7 @@ import msgspec
 
 from mailbridge import failpoint
 from mailbridge.bridge.compose import Composed, Examined, examine
+from mailbridge.bridge.prove import Prover
 from mailbridge.bridge.quarantine import Note, Quarantine
 from mailbridge.config import Source
 from mailbridge.errors import MailbridgeError, MalformedMail
@@ -79,7 +80,7 @@ class _Judged(NamedTuple):
 
 
 class Gateway:
-    """`deliver` and what it needs: an outbox, a quarantine, settings and a clock."""
+    """`deliver` and what it needs: an outbox, a quarantine, settings, a prover and a clock."""
 
     def __init__(
         self,
@@ -87,11 +88,13 @@ class Gateway:
         quarantine: Quarantine,
         settings: Settings,
         *,
+        prover: Prover | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._outbox: Final = outbox
         self._quarantine: Final = quarantine
         self._settings: Final = settings
+        self._prover: Final = prover
         self._clock: Final = clock
 
     def deliver(
@@ -225,6 +228,7 @@ class Gateway:
                 addresses=self._settings.addresses,
                 max_mail=self._settings.max_mail,
                 changes_cap=self._settings.changes_cap,
+                prover=self._prover,
             )
             for source in asked(mail)
         ]

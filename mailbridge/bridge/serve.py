@@ -19,6 +19,7 @@ from mailbridge.bridge import compose
 from mailbridge.bridge.deliver import Gateway, Settings
 from mailbridge.bridge.loop import Loop, Stop
 from mailbridge.bridge.places import Place
+from mailbridge.bridge.prove import Prover
 from mailbridge.bridge.state import State, make, opened
 from mailbridge.bridge.target import Target
 from mailbridge.config import Config, Source
@@ -117,7 +118,10 @@ class Bridge:
         self.config: Final = config
         self.state: Final = state
         self.gateway: Final = Gateway(
-            state.outbox, state.quarantine, settings(config, accept_test=accept_test)
+            state.outbox,
+            state.quarantine,
+            settings(config, accept_test=accept_test),
+            prover=Prover(config.source),
         )
         self.places: Final = [
             Place(path, sources, state.outbox, self.gateway, spool=spool)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mailbridge.bridge.compose import Composed, Examined
+    from mailbridge.bridge.prove import Prover
     from mailbridge.config import Config, Source
 
 SUMMARY = "Show what a mail becomes and why, sending nothing"
@@ -40,12 +41,14 @@ def run(arguments: argparse.Namespace) -> int:
 
     from mailbridge import config
     from mailbridge.bridge.compose import check
+    from mailbridge.bridge.prove import Prover
     from mailbridge.sinks.tail import Screen
 
     # mail-parser logs what it leaves out of a mail; nothing of that is news to us.
     logging.getLogger("mailparser").setLevel(logging.ERROR)
     settings = config.load(arguments.config or config.default_config())
     check(settings.source)
+    prover = Prover(settings.source)
     console = Screen(highlight=False, markup=False, emoji=False, soft_wrap=True)
     status = 0
     for name in arguments.mails:
@@ -56,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"mailbridge: {words}: cannot be read: {error.strerror}", file=sys.stderr)
             status = BAD
             continue
-        told = _examine(name, raw, received, settings=settings, arguments=arguments)
+        told = _examine(name, raw, received, settings=settings, arguments=arguments, prover=prover)
         if told.examined.outcome == "quarantined":
             status = BAD
         if arguments.json:
@@ -80,8 +83,14 @@ def _read(name: str) -> tuple[bytes, datetime]:
         return file.read(), datetime.fromtimestamp(os.fstat(fd).st_mtime, UTC)
 
 
-def _examine(
-    name: str, raw: bytes, received: datetime, *, settings: Config, arguments: argparse.Namespace
+def _examine(  # noqa: PLR0913 - a mail, and what is said of all
+    name: str,
+    raw: bytes,
+    received: datetime,
+    *,
+    settings: Config,
+    arguments: argparse.Namespace,
+    prover: Prover,
 ) -> _Told:
     from mailbridge import config
     from mailbridge.bridge.compose import examine
@@ -99,6 +108,7 @@ def _examine(
                 accept_test=arguments.accept_test,
                 addresses=settings.addresses,
                 max_mail=config.size(settings.max_mail),
+                prover=prover,
             ),
         )
         for source in asked(Delivery(raw, _sources(name, settings, arguments.source), received))

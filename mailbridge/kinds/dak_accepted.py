@@ -11,6 +11,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
+import msgspec
+
 from mailbridge import dak
 from mailbridge.changes import (
     MAX_FILES,
@@ -60,7 +62,8 @@ def recognise(mail: Mail, site: Site, archive: str) -> Sequence[Event] | NoEvent
     }
     known = {**identity(changes, suites=_suites(where), policy_suites=where.queues)}
     author = changes.uploader
-    return [_event(told, known, where, clip, clip.line(author) if author else None)]
+    event = _event(told, known, where, clip, clip.line(author) if author else None)
+    return [msgspec.structs.replace(event, signed=changes.signed)]
 
 
 def _event(

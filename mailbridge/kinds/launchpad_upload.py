@@ -175,6 +175,7 @@ def _whole(mail: Mail, told: _Told, changes: Changes | None, site: Site, clip: C
             "files": sorted(names),
         }
     known["repo"] = told.reference
+    signed = changes.signed if changes else None
     common: dict[str, Any] = shown | {
         "repo": clip.word(site.repo or told.reference),
         "upload_name": clip.word(stem),
@@ -186,12 +187,13 @@ def _whole(mail: Mail, told: _Told, changes: Changes | None, site: Site, clip: C
     }
     if told.status == "Accepted":
         payload = PackageUploadAccepted(**common, truncated=clip.truncated)
-        return Event(payload=payload, identity=known, author=author)
+        return Event(payload=payload, identity=known, author=author, signed=signed)
     # Nothing is in the pool yet.
     common |= {"policy_queue": QUEUE, "policy_suites": [QUEUE], "dsc_url": None}
     held = PackageUploadHeld(**common, truncated=clip.truncated)
     # What was rejected from there may be uploaded again as it is.
-    return Event(payload=held, identity={**known, "message_id": mail.message_id}, author=author)
+    known["message_id"] = mail.message_id
+    return Event(payload=held, identity=known, author=author, signed=signed)
 
 
 def _listed(text: str, told: _Told, names: Sequence[str], clip: Clip) -> dict[str, Any]:

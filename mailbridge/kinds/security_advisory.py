@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from mailbridge.changes import BEGIN, END, SIGNATURE, numbers
+from mailbridge.armor import BEGIN, END, SIGNATURE
+from mailbridge.changes import numbers
 from mailbridge.errors import MalformedMail
 from mailbridge.family import Family, strip_list_prefixes_but_security
 from mailbridge.kinds import Site
