@@ -12,6 +12,7 @@ _PROTOCOL: Final = re.compile(
     r';\s*protocol="?application/pgp-signature"?\s*(?:;|$)', re.IGNORECASE
 )
 _BOUNDARY: Final = re.compile(r';\s*boundary=(?:"([^"\r\n]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE)
+_SECOND: Final = re.compile(rb"(?im)^content-type:\s*application/pgp-signature\s*(?:;|$)")
 _ARMOR: Final = re.compile(
     rb"^-----BEGIN PGP SIGNATURE-----\r?$.*?^-----END PGP SIGNATURE-----", re.MULTILINE | re.DOTALL
 )
@@ -39,6 +40,6 @@ def signed_part(mail: Mail) -> Signed | None:
         return None
     data, second = pieces[2], pieces[4]
     armor = _ARMOR.search(second)
-    if not armor:
+    if not armor or not _SECOND.search(second, 0, armor.start()):
         return None
     return Signed(data.removeprefix(b"\n").replace(b"\n", b"\r\n"), armor[0] + b"\n")

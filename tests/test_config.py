@@ -195,3 +195,38 @@ def test_a_home_that_may_not_be_entered_holds_no_settings(
         os.seteuid(me)
 
     assert found in (None, config.SYSTEM_CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("require", "means"),
+    [
+        ("archive-signature", 'archive_keyring = "/etc/mailbridge/archive.gpg"'),
+        ("dkim", 'dkim_keys = "/etc/mailbridge/dkim"\ndkim_domains = ["ftp.example.org"]'),
+        ("authres", 'authserv_id = "mx.example.org"\ndkim_domains = ["ftp.example.org"]'),
+        ("hop", 'hops = ["ftp.example.org"]'),
+        # What is stronger is enough.
+        ("hop", 'archive_keyring = "/etc/mailbridge/archive.gpg"'),
+    ],
+)
+def test_what_a_source_requires_it_must_give_the_means_for(
+    path: Path, require: str, means: str
+) -> None:
+    text = f'{SOURCE}require = "{require}"\n'
+
+    told = _refused(path, text)
+    path.write_text(text + means)
+
+    assert told.startswith(f"source 'changes': require: '{require}' cannot be reached without ")
+    assert config.load(path).source[0].require == require
+
+
+def test_what_is_weaker_is_no_means_for_what_is_required(path: Path) -> None:
+    told = _refused(path, f'{SOURCE}require = "dkim"\nhops = ["ftp.example.org"]')
+
+    assert told.endswith("'dkim' cannot be reached without dkim_keys and dkim_domains")
+
+
+def test_dkim_keys_without_a_domain_that_counts_are_a_mistake(path: Path) -> None:
+    told = _refused(path, f'{SOURCE}dkim_keys = "/etc/mailbridge/dkim"')
+
+    assert told == "source 'changes': dkim_keys: needs dkim_domains, whose signatures count"

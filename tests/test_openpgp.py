@@ -371,3 +371,19 @@ def test_a_gpgv_that_hangs_or_crashes_answers_nothing(
 def test_a_gpgv_that_is_gone_answers_nothing(tmp_path: Path, ring: Path, signed: bytes) -> None:
     with pytest.raises(Unchecked, match="No such file"):
         Gpgv(Files([ring]), os.fspath(tmp_path / "gpgv")).check(signed)
+
+
+def test_without_the_extra_it_is_gpgv_and_without_either_an_error_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ring: Path, signed: bytes
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    armored = tmp_path / "ring.asc"
+    armored.write_text("-----BEGIN PGP PUBLIC KEY BLOCK-----\n")
+
+    assert status(openpgp([str(ring)], "keyrings"), signed) == "good"
+    with pytest.raises(ConfigError, match="gpgv reads none in armor; 'gpg --dearmor'"):
+        openpgp([str(armored)], "keyrings")
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"install gpgv or mailbridge\[openpgp\]"):
+        openpgp([str(ring)], "keyrings")

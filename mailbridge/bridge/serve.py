@@ -178,6 +178,8 @@ class Bridge:
                     yield f"mail is taken from 'mailbridge ingest -' and {place.path}"
             elif all(source.require == "channel" for source in place.sources):
                 yield f"only what reaches {place.path} makes events"
+            elif all(source.require != "none" for source in place.sources):
+                yield f"of what reaches {place.path} only what is proved makes events"
             else:
                 yield f"anyone who can mail into {place.path} can make events, marked as unproved"
 

@@ -16,6 +16,10 @@ EXAMPLE = "mailbridge -c /etc/mailbridge/mailbridge.toml sources"
 _BACKED = {
     "none": "none: anyone who can mail it makes events, each marked as unproved",
     "channel": "channel: your word that nothing but this list can reach it",
+    "hop": "hop: our mail server took it from a host in hops",
+    "authres": "authres: our mail server found good DKIM of a domain in dkim_domains",
+    "dkim": "dkim: good DKIM of a domain in dkim_domains, checked here",
+    "archive-signature": "archive-signature: signed with a key in archive_keyring",
 }
 
 
@@ -59,6 +63,7 @@ def _lines(source: Source, switches: Mapping[str, str]) -> list[str]:
         ("by a list", those("list")),
         ("switched off", those("off")),
         ("requires", _BACKED.get(source.require, source.require)),
+        ("signatures", ", ".join(source.keyrings)),
         ("expects", f"a mail every {source.expect_every}" if source.expect_every else ""),
         ("after", source.after),
         ("existing", {"skip": "skipped", "emit": "emitted"}[source.existing]),
