@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import re
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,10 +14,19 @@ import msgspec
 import nacl.signing
 import pytest
 
+from mailbridge import armor, config
 from mailbridge.bridge.compose import Examined, examine
-from mailbridge.bridge.prove import Prover
+from mailbridge.bridge.deliver import Delivery
+from mailbridge.bridge.prove import Prover, _signature_of
+from mailbridge.bridge.serve import bridge
+from mailbridge.cli import main
 from mailbridge.config import Source
 from mailbridge.errors import ConfigError
+from mailbridge.event import read_event
+from mailbridge.mail import read_mail
+from mailbridge.proof import SignedBy
+from mailbridge.verifiers import Checked
+from mailbridge.verifiers.openpgp import openpgp
 from tests.openpgp import GnuPG, gnupg
 
 NOON: Final = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -170,7 +179,7 @@ def test_what_the_armor_s_headers_say_is_not_read(  # 90
 
 
 @pytest.mark.needs_program("gpg")
-@pytest.mark.parametrize("blank", ["\u00a0", "\x0b", "\x0c", "\x1c", "\u2003"])
+@pytest.mark.parametrize("blank", ["\u00a0", "\x0b", "\x0c", "\x1c", "\u2003", " ", "\t"])
 def test_a_line_that_looks_empty_to_us_alone_hides_nothing(
     signed: str, ring: Path, blank: str
 ) -> None:
@@ -237,6 +246,42 @@ def test_transfer_encodings_line_ends_and_charsets_change_nothing(  # 92
     assert claim(latin1, ring)[1]["status"] == "good"
     # Recoded on its way: these are not the bytes that were signed.
     assert claim(latin1.encode("latin-1"), ring)[0] == "bad-signature"
+
+
+class _Liar:
+    """A verifier that finds everything good, and read something else."""
+
+    def check(self, block: bytes) -> Checked:
+        assert block
+        return Checked(SignedBy(how="openpgp", status="good", fingerprint="F"), b"Source: evil\n")
+
+    def check_detached(self, data: bytes, signature: bytes) -> Checked:
+        raise AssertionError((data, signature))
+
+
+@pytest.mark.needs_program("gpg")
+def test_a_good_word_for_another_text_than_we_read_is_none(signed: str, ring: Path) -> None:
+    mail = read_mail(announced(signed).encode())
+    text = judged(announced(signed)).events[0].data
+    read = armor.plain(CHANGES.split("\n"))
+
+    assert text["source_name"] == "hello"
+    assert _signature_of(read, mail, _Liar()).status == "bad"
+    assert _signature_of(read, mail, openpgp([str(ring)], "here")).status == "good"
+
+
+@pytest.mark.needs_program("gpg")
+def test_the_block_that_is_checked_is_the_one_that_was_read(
+    gpg: GnuPG, jane: str, signed: str, ring: Path
+) -> None:
+    greeting = gpg.clearsign("Hello, this is about something else.\n", jane).decode()
+    part = "--x\nContent-Type: text/plain; charset=utf-8\n\n"
+    head = HEADERS + 'Content-Type: multipart/mixed; boundary="x"\n\n'
+    mail = read_mail(f"{head}{part}{greeting}\n{part}{signed}\n--x--\n".encode())
+    rings = openpgp([str(ring)], "here")
+
+    assert _signature_of(armor.plain(CHANGES.split("\n")), mail, rings).status == "good"
+    assert _signature_of("Source: evil", mail, rings).status == "bad"
 
 
 @pytest.mark.needs_program("gpg")
@@ -337,12 +382,17 @@ def keys(tmp_path: Path) -> Path:
 
 
 def dkim_signed(
-    raw: str, *, domain: str = FTP, headers: tuple[str, ...] = SIGNED_HEADERS, length: bool = False
+    raw: str,
+    *,
+    domain: str = FTP,
+    headers: tuple[str, ...] = SIGNED_HEADERS,
+    length: bool = False,
+    selector: str = SELECTOR,
 ) -> bytes:
     data = raw.encode()
     signature: bytes = dkim.sign(
         data,
-        SELECTOR.encode(),
+        selector.encode(),
         domain.encode(),
         base64.b64encode(SEED),
         canonicalize=(b"relaxed", b"relaxed"),
@@ -442,9 +492,8 @@ def test_no_name_in_a_signature_leads_out_of_the_directory(
     by_dkim: dict[str, object], keys: Path
 ) -> None:
     (keys.parent / f"x.{FTP}").write_text((keys / f"{SELECTOR}.{FTP}").read_text())
-    raw = dkim_signed(announced(CHANGES))
 
-    assert unproved(re.sub(rb"s=sel;", b"s=../x;", raw), by_dkim)
+    assert unproved(dkim_signed(announced(CHANGES), selector="../x"), by_dkim)
 
 
 def test_keys_that_are_gone_make_mail_wait(by_dkim: dict[str, object], keys: Path) -> None:
@@ -527,6 +576,21 @@ def test_what_was_changed_or_pasted_since_is_not_the_archive_s(
 
 
 @pytest.mark.needs_program("gpg")
+def test_a_boundary_that_two_readers_find_differently_hides_no_other_text(
+    gpg: GnuPG, archive: str, by_archive: dict[str, object]
+) -> None:
+    evil = f"--==2==\n{PLAIN}{CHANGES.replace('hello', 'hello-evil')}\n--==2==--\n"
+    raw = in_mime(gpg, archive)
+    raw = raw.replace('boundary="==1=="', 'x="; boundary===1=="; boundary="==2=="')
+    raw = raw.replace("\n\n--==1==", f"\n\n{evil}\n--==1==", 1)
+
+    told = judged(raw, **by_archive)
+
+    assert told.events[0].data["source_name"] == "hello-evil"
+    assert unproved(raw.encode(), by_archive)
+
+
+@pytest.mark.needs_program("gpg")
 def test_an_uploader_cannot_sign_as_the_archive(
     gpg: GnuPG, jane: str, by_archive: dict[str, object]
 ) -> None:
@@ -542,3 +606,50 @@ def test_both_signatures_are_told_of_a_mail_that_has_both(
     assert told.outcome == "events"
     assert told.provenance.sent_by.who == archive
     assert told.provenance.signed_by.status == "good"
+
+
+# -- the whole bridge ------------------------------------------------------------------------------
+
+
+@pytest.mark.needs_program("gpg")
+def test_bridge_and_explain_say_the_same_of_who_is_behind_a_mail(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], signed: str, ring: Path, jane: str
+) -> None:
+    toml, mail = tmp_path / "mailbridge.toml", tmp_path / "mail.eml"
+    toml.write_text(f"""
+state = "{tmp_path}/state"
+entity = "mailbridge.example.org"
+[[source]]
+name = "changes"
+maildir = "{tmp_path}/Maildir"
+require = "hop"
+hops = ["{FTP}"]
+keyrings = ["{ring}"]
+""")
+    raw = HOP + announced(signed)
+    mail.write_text(raw)
+    settings = config.load(toml)
+
+    status = main(["-c", str(toml), "explain", "--json", str(mail)])
+    told = json.loads(capsys.readouterr().out)
+    with bridge(settings, accept_test=False, sending=False) as ours:
+        ours.gateway.deliver([Delivery(raw.encode(), settings.source, NOON)])
+        (event,) = [read_event(stored.raw) for stored in ours.state.outbox.all()]
+
+    assert status == 0
+    assert event.data["provenance"] == told["provenance"]
+    assert told["provenance"] == {
+        "sent_by": {"how": "hop", "who": FTP},
+        "signed_by": {"how": "openpgp", "status": "good", "fingerprint": jane},
+    }
+
+
+def test_a_bridge_does_not_start_without_what_it_is_to_check_with(tmp_path: Path) -> None:
+    ours = source(keyrings=[f"{tmp_path}/ring.gpg"])
+    settings = config.Config(state=f"{tmp_path}/state", entity="mailbridge.x", source=(ours,))
+
+    with (
+        pytest.raises(ConfigError, match=r"keyrings: .*ring.gpg: cannot be read"),
+        bridge(settings, accept_test=False, sending=False),
+    ):
+        pass
