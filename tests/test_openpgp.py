@@ -136,6 +136,21 @@ def test_a_key_that_expired_after_it_signed_was_good_at_the_time(  # 87
     assert (in_time.claim.status, in_time.claim.fingerprint) == ("good", key)
 
 
+def test_a_keyring_that_holds_only_the_newest_words_about_a_key_does_not_make_it_bad(
+    tmp_path: Path, gpg: GnuPG
+) -> None:
+    key = gpg.key("Renewed <renewed@example.org>", expires="1y", at=PAST)
+    before = gpg.clearsign(TEXT, key, at="20200601T120000")
+    gpg.run("--quick-set-expire", key, "0")
+    ring = tmp_path / "ring.gpg"
+    ring.write_bytes(gpg.run("--export-options", "export-minimal", "--export", key))
+
+    assert status(by_gpgv(ring), before) == "good"
+    assert status(openpgp([str(ring)], "keyrings"), before) == "good"
+    assert status(by_sequoia(ring), before) == "none"
+    assert status(openpgp([str(ring)], "x"), before.replace(b"hello", b"evil!")) == "bad"
+
+
 # -- not good --------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""Which verifier there is for keyrings: pysequoia (the extra `[openpgp]`), else gpgv."""
+"""Who can check signatures here: pysequoia (the extra `[openpgp]`), gpgv, or both."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from mailbridge.errors import ConfigError, Unchecked
 from mailbridge.verifiers import OpenPGP
 from mailbridge.verifiers.files import Files
+from mailbridge.verifiers.gpgv import Gpgv
 
 
 def openpgp(paths: Sequence[str], where: str) -> OpenPGP:
@@ -24,25 +25,25 @@ def openpgp(paths: Sequence[str], where: str) -> OpenPGP:
         contents = files.read()
     except Unchecked as error:
         raise ConfigError(f"{where}: {error}") from error
+    program = shutil.which("gpgv")
+    armored = [path for path, raw in zip(paths, contents, strict=True) if raw[:5] == b"-----"]
     if importlib.util.find_spec("pysequoia"):
         from mailbridge.verifiers.sequoia import Sequoia  # noqa: PLC0415 - the extra is here
 
-        sequoia = Sequoia(files)
+        # (Each remembers by itself what it read: the files are looked at once more.)
+        second = Gpgv(Files(files.paths), program) if program and not armored else None
+        sequoia = Sequoia(files, second)
         try:
             sequoia.load(contents)
         except Unchecked as error:
             raise ConfigError(f"{where}: {error}") from error
         return sequoia
-    program = shutil.which("gpgv")
     if program is None:
         raise ConfigError(
             f"{where}: nobody here can check a signature; install gpgv or mailbridge[openpgp]"
         )
-    for path, content in zip(files.paths, contents, strict=True):
-        if content.startswith(b"-----BEGIN"):
-            raise ConfigError(
-                f"{where}: {path}: gpgv reads none in armor; 'gpg --dearmor' makes one it reads"
-            )
-    from mailbridge.verifiers.gpgv import Gpgv  # noqa: PLC0415 - as above
-
+    if armored:
+        raise ConfigError(
+            f"{where}: {armored[0]}: gpgv reads none in armor; 'gpg --dearmor' makes one it reads"
+        )
     return Gpgv(files, program)

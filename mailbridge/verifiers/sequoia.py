@@ -1,7 +1,10 @@
 """
 OpenPGP by pysequoia: 0.07 ms a check, its keyrings indexed once and read again when they change.
 
-It says yes, or no without a reason.  The reason is looked for here, and none of them is a yes.
+It says yes, or no without a reason.  The reason is looked for here, and none of them is a yes.  One
+is too strict: an archive's keyring holds of each key the newest words about it alone, and pysequoia
+finds none that is as old as an old upload.  Where gpgv is here too, it is asked about what was not
+accepted; its clear yes or no counts.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from pysequoia.packet import HashAlgorithm, Packet, PacketPile, SignatureType, T
 from mailbridge.armor import SIGNATURE
 from mailbridge.errors import MalformedMail, Unchecked
 from mailbridge.proof import SignedBy
-from mailbridge.verifiers import Checked, bad, not_convincing, unknown_key
+from mailbridge.verifiers import Checked, OpenPGP, bad, not_convincing, unknown_key
 from mailbridge.verifiers.certs import certificates
 from mailbridge.verifiers.files import Files
 
@@ -49,14 +52,18 @@ class _Known(NamedTuple):
     revoked: frozenset[str]
     """The fingerprints of the keys that are revoked."""
     expires: dict[str, datetime]
-    """When a key expires, by its id, for those that do."""
+    """When a key expires, by its id, as the newest words about it say."""
+    since: dict[str, datetime]
+    """When the oldest of the words about a key were written."""
 
 
 class Sequoia:
     """An `OpenPGP` verifier."""
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: Files, second: OpenPGP | None = None) -> None:
+        """*second* is asked about what is not accepted."""
         self._files: Final = files
+        self._second: Final = second
         self._certs: dict[str, list[bytes]] = {}
         self._parsed: dict[bytes, _Known | None] = {}
 
@@ -75,9 +82,13 @@ class Sequoia:
     def check(self, block: bytes) -> Checked:
         """Check one clearsigned *block*, with nothing around it.  Raises `Unchecked`."""
         start = block.find(b"\n" + SIGNATURE.encode())
-        return self._check(
+        told = self._check(
             block[start + 1 :], lambda certs: verify(block, lambda _: list(certs)), None
         )
+        if self._second and told.claim.status in ("bad", "none"):
+            other = self._second.check(block)
+            return other if other.claim.status in ("good", "bad") else told
+        return told
 
     def check_detached(self, data: bytes, signature: bytes) -> Checked:
         """Check an armored *signature* of *data*.  Raises `Unchecked`."""
@@ -85,7 +96,11 @@ class Sequoia:
         def by(certs: Sequence[Cert]) -> Decrypted:
             return verify(data, lambda _: list(certs), signature=Sig.from_bytes(signature))
 
-        return self._check(signature, by, data)
+        told = self._check(signature, by, data)
+        if self._second and told.claim.status in ("bad", "none"):
+            other = self._second.check_detached(data, signature)
+            return other if other.claim.status in ("good", "bad") else told
+        return told
 
     def _check(self, armored: bytes, by: _Verify, data: bytes | None) -> Checked:
         if self._files.changed():
@@ -165,10 +180,13 @@ def _reason(
     if expired or (signature.expiration and signature.expiration <= datetime.now(UTC)):
         # No fingerprint: that it fits at all was not looked at.
         return Checked(SignedBy(how="openpgp", status="expired"))
+    if created and any(created < one.since.get(key_id, created) for one in known):
+        return not_convincing()
     return bad()
 
 
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
+_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
 def _parse(raw: bytes) -> _Known | None:
@@ -181,7 +199,7 @@ def _parse(raw: bytes) -> _Known | None:
         unrevoked = Cert.from_packets(kept) if len(kept) < len(packets) else None
     except RuntimeError:
         return None
-    return _Known(cert, unrevoked, _revoked(packets, cert), _expiry(packets))
+    return _Known(cert, unrevoked, _revoked(packets, cert), *_validity(packets))
 
 
 def _revoked(packets: Sequence[Packet], cert: Cert) -> frozenset[str]:
@@ -195,9 +213,10 @@ def _revoked(packets: Sequence[Packet], cert: Cert) -> frozenset[str]:
     return frozenset(found)
 
 
-def _expiry(packets: Sequence[Packet]) -> dict[str, datetime]:
-    """Return when each key expires, by what its newest binding says."""
-    found: dict[str, tuple[datetime, datetime]] = {}
+def _validity(packets: Sequence[Packet]) -> tuple[dict[str, datetime], dict[str, datetime]]:
+    """Return when each key expires, by its newest binding; and when its oldest was made."""
+    newest: dict[str, tuple[datetime, datetime]] = {}
+    since: dict[str, datetime] = {}
     key = primary = packets[0]
     for packet in packets:
         if packet.tag in (Tag.PublicKey, Tag.PublicSubkey):
@@ -210,7 +229,12 @@ def _expiry(packets: Sequence[Packet]) -> dict[str, datetime]:
         told = packet.key_validity_period
         until = key.key_created + told if told else _NEVER
         key_id = (key.key_id or "").lower()
-        if key_id not in found or bound >= found[key_id][0]:
-            found[key_id] = (bound, until)
-    primary_until = found.get((primary.key_id or "").lower(), (_NEVER, _NEVER))[1]
-    return {key_id: min(until, primary_until) for key_id, (_, until) in found.items()}
+        if key_id not in newest or bound >= newest[key_id][0]:
+            newest[key_id] = (bound, until)
+        since[key_id] = min(bound, since.get(key_id, bound))
+    first = (primary.key_id or "").lower()
+    end, begin = newest.get(first, (_NEVER, _NEVER))[1], since.get(first, _LONG_AGO)
+    return (
+        {key_id: min(until, end) for key_id, (_, until) in newest.items()},
+        {key_id: max(bound, begin) for key_id, bound in since.items()},
+    )
