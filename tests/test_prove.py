@@ -632,11 +632,15 @@ keyrings = ["{ring}"]
 
     status = main(["-c", str(toml), "explain", "--json", str(mail)])
     told = json.loads(capsys.readouterr().out)
+    main(["-c", str(toml), "explain", str(mail)])
+    words = capsys.readouterr().out
     with bridge(settings, accept_test=False, sending=False) as ours:
         ours.gateway.deliver([Delivery(raw.encode(), settings.source, NOON)])
         (event,) = [read_event(stored.raw) for stored in ours.state.outbox.all()]
 
     assert status == 0
+    assert f"backed by our mail server, which took it from '{FTP}'" in words
+    assert f"its upload is signed by a key in the source's keyrings ({jane})" in words
     assert event.data["provenance"] == told["provenance"]
     assert told["provenance"] == {
         "sent_by": {"how": "hop", "who": FTP},

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailbridge.sinks.show import LINE, backing, is_proved, safe, summary
+from mailbridge.sinks.show import LINE, backing, is_proved, safe, signature, summary
 
 UPLOAD = {
     "source_name": "hello",
@@ -290,3 +290,17 @@ def test_what_backs_an_event_is_told_in_words() -> None:
     assert not is_proved({"provenance": {"sent_by": {"how": "none"}}})
     assert not is_proved({"provenance": {"sent_by": {"how": "magic"}}})
     assert is_proved({"provenance": {"sent_by": {"how": "channel", "who": "x"}}})
+
+
+def test_what_is_known_of_the_signature_inside_is_said_in_words() -> None:
+    def told(status: str, **more: str) -> str | None:
+        return signature({"provenance": {"signed_by": {"how": "openpgp", "status": status} | more}})
+
+    assert told("good", fingerprint="ABCD") == "signed by a key in the source's keyrings (ABCD)"
+    assert told("unknown-key") == "signed by a key in none of the source's keyrings"
+    assert told("\x1b[1m", fingerprint="\x1b[1m") == (
+        r"signed, with a result we do not know (\x1b[1m)"
+    )
+    assert signature({"provenance": {"signed_by": {"how": "none", "status": "none"}}}) is None
+    assert signature({"provenance": {"signed_by": "x"}}) is None
+    assert signature({}) is None

@@ -172,16 +172,19 @@ class Bridge:
                 yield f"{place.path} cannot be looked into yet"
         if not any(place.skipped or place.backlog or place.trouble for place in self.places):
             yield "no mail waits"
-        for place in self.places:
-            if place.spool and not any(source.lists for source in place.sources):
-                if len(self.places) == 1:
-                    yield f"mail is taken from 'mailbridge ingest -' and {place.path}"
-            elif all(source.require == "channel" for source in place.sources):
-                yield f"only what reaches {place.path} makes events"
-            elif all(source.require != "none" for source in place.sources):
-                yield f"of what reaches {place.path} only what is proved makes events"
-            else:
-                yield f"anyone who can mail into {place.path} can make events, marked as unproved"
+        yield from filter(None, map(self._trust, self.places))
+
+    def _trust(self, place: Place) -> str | None:
+        """Return whose mail in *place* makes events."""
+        required = {source.require for source in place.sources}
+        if place.spool and not any(source.lists for source in place.sources):
+            alone = len(self.places) == 1
+            return f"mail is taken from 'mailbridge ingest -' and {place.path}" if alone else None
+        if required == {"channel"}:
+            return f"only what reaches {place.path} makes events"
+        if "none" in required:
+            return f"anyone who can mail into {place.path} can make events, marked as unproved"
+        return f"of what reaches {place.path} only what is proved makes events"
 
 
 def state_option(config: Config) -> str:

@@ -213,9 +213,11 @@ def _known_as(examined: Examined) -> list[str]:
 def _backed(examined: Examined) -> list[str]:
     import msgspec
 
-    from mailbridge.sinks.show import backing
+    from mailbridge.sinks.show import backing, signature
 
-    return [f"backed by {backing({'provenance': msgspec.to_builtins(examined.provenance)})}"]
+    data = {"provenance": msgspec.to_builtins(examined.provenance)}
+    signed = signature(data)
+    return [f"backed by {backing(data)}", *([f"its upload is {signed}"] if signed else [])]
 
 
 def _mend(told: _Told) -> str | None:

@@ -63,6 +63,22 @@ def backing(data: Data) -> str:
     return safe(words.format(repr(_cut(who or how))))
 
 
+def signature(data: Data) -> str | None:
+    """
+    Return in words what is known of the signature inside; None if nobody looked, or there is none.
+
+    >>> signature({"provenance": {"signed_by": {"how": "openpgp", "status": "bad"}}})
+    'signed, and the signature does not fit'
+    """
+    claims = data.get("provenance")
+    told = claims.get("signed_by") if isinstance(claims, Mapping) else None
+    if not isinstance(told, Mapping) or told.get("how") != "openpgp":
+        return None
+    words = _SIGNED.get(_word(told, "status"), "signed, with a result we do not know")
+    fingerprint = _word(told, "fingerprint")
+    return safe(f"{words} ({_cut(fingerprint)})" if fingerprint else words)
+
+
 def is_proved(data: Data) -> bool:
     """Say whether anything but the mail's own words tells who sent it."""
     return _sent_by(data)[0] in _BACKING.keys() - {"none"}
@@ -83,6 +99,15 @@ _BACKING: Final = {
     "authres": "our mail server's check of {}",
     "dkim": "the DKIM signature of {}",
     "archive-signature": "the archive's signature, {}",
+}
+
+_SIGNED: Final = {
+    "good": "signed by a key in the source's keyrings",
+    "bad": "signed, and the signature does not fit",
+    "expired": "signed by a key that had expired",
+    "revoked": "signed by a key that is revoked",
+    "unknown-key": "signed by a key in none of the source's keyrings",
+    "none": "signed in a way that proves nothing any more",
 }
 
 
