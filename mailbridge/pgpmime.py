@@ -12,10 +12,10 @@ _PROTOCOL: Final = re.compile(
     r';\s*protocol="?application/pgp-signature"?\s*(?:;|$)', re.IGNORECASE
 )
 _BOUNDARY: Final = re.compile(r';\s*boundary=(?:"([^"\r\n]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE)
-_SECOND: Final = re.compile(rb"(?im)^content-type:\s*application/pgp-signature\s*(?:;|$)")
-_ARMOR: Final = re.compile(
-    rb"^-----BEGIN PGP SIGNATURE-----\r?$.*?^-----END PGP SIGNATURE-----", re.MULTILINE | re.DOTALL
-)
+_SECOND: Final = re.compile(rb"(?im)^content-type:[ \t]*application/pgp-signature[ \t]*(?:;|$)")
+_BEGIN: Final = b"\n-----BEGIN PGP SIGNATURE-----"
+_END: Final = b"\n-----END PGP SIGNATURE-----"
+_MAX_SIGNATURE: Final = 64 * 1024
 
 
 class Signed(NamedTuple):
@@ -39,7 +39,9 @@ def signed_part(mail: Mail) -> Signed | None:
     if len(pieces) != 7 or pieces[1::2] != [None, None, b"--"]:  # noqa: PLR2004
         return None
     data, second = pieces[2], pieces[4]
-    armor = _ARMOR.search(second)
-    if not armor or not _SECOND.search(second, 0, armor.start()):
+    begin = second.find(_BEGIN)
+    end = second.find(_END, begin)
+    if len(second) > _MAX_SIGNATURE or not 0 <= begin < end or not _SECOND.search(second, 0, begin):
         return None
-    return Signed(data.removeprefix(b"\n").replace(b"\n", b"\r\n"), armor[0] + b"\n")
+    armor = second[begin + 1 : end] + _END + b"\n"
+    return Signed(data.removeprefix(b"\n").replace(b"\n", b"\r\n"), armor)

@@ -24,6 +24,7 @@ from mailbridge.config import Source
 from mailbridge.errors import ConfigError
 from mailbridge.event import read_event
 from mailbridge.mail import read_mail
+from mailbridge.pgpmime import signed_part
 from mailbridge.proof import SignedBy
 from mailbridge.verifiers import Checked
 from mailbridge.verifiers.openpgp import openpgp
@@ -608,6 +609,22 @@ def test_both_signatures_are_told_of_a_mail_that_has_both(
     assert told.provenance.signed_by.status == "good"
 
 
+def test_a_signature_that_begins_a_hundred_thousand_times_is_none() -> None:
+    begun = "-----BEGIN PGP SIGNATURE-----\n" * 100_000
+    raw = f"""{HEADERS}Content-Type: multipart/signed; protocol="application/pgp-signature"; boundary=x
+
+--x
+{PLAIN}
+--x
+Content-Type: application/pgp-signature
+
+{begun}
+--x--
+"""
+
+    assert signed_part(read_mail(raw.encode())) is None
+
+
 # -- the whole bridge ------------------------------------------------------------------------------
 
 
@@ -646,6 +663,30 @@ keyrings = ["{ring}"]
         "sent_by": {"how": "hop", "who": FTP},
         "signed_by": {"how": "openpgp", "status": "good", "fingerprint": jane},
     }
+
+
+@pytest.mark.needs_program("gpg")
+def test_an_upload_that_waited_for_its_keyring_goes_out_when_it_is_tried_again(
+    tmp_path: Path, signed: str, ring: Path
+) -> None:
+    settings = config.Config(
+        state=f"{tmp_path}/state",
+        entity="mailbridge.example.org",
+        source=(source(maildir=f"{tmp_path}/Maildir", keyrings=[str(ring)]),),
+    )
+    mail = Delivery(announced(signed).encode(), settings.source, NOON)
+    content = ring.read_bytes()
+
+    with bridge(settings, accept_test=False, sending=False) as ours:
+        ring.unlink()
+        (waits,) = ours.gateway.deliver([mail])
+        ring.write_bytes(content)
+        (goes,) = ours.gateway.deliver([mail._replace(again=True)])
+        (event,) = [read_event(stored.raw) for stored in ours.state.outbox.all()]
+
+    assert (waits.verdict.verdict, waits.verdict.code) == ("quarantined", "unchecked")
+    assert goes.verdict.verdict == "events"
+    assert event.data["provenance"]["signed_by"]["status"] == "good"
 
 
 def test_a_bridge_does_not_start_without_what_it_is_to_check_with(tmp_path: Path) -> None:
