@@ -16,6 +16,9 @@ BEGIN: Final = "-----BEGIN PGP SIGNED MESSAGE-----"
 SIGNATURE: Final = "-----BEGIN PGP SIGNATURE-----"
 END: Final = "-----END PGP SIGNATURE-----"
 
+MAX_SIGNATURE: Final = 64 * 1024
+"""Far above any; each signature of many would be looked at."""
+
 # RFC 4880, 7.1: this much at a line's end is not signed, and no more.
 _UNSIGNED: Final = " \t\r"
 
@@ -45,13 +48,17 @@ def block(data: bytes) -> bytes | None:
     """
     Return the clearsigned block that `signed_lines` reads, from its first line to its last.
 
-    None if there is none; raises `MalformedMail` where it is cut off.
+    None if there is none; raises `MalformedMail` where it is cut off, or where what stands for its
+    signature is far too large for one.
     """
     # Latin-1 is bytes by another name: nothing is lost, and lines end where they did.
     lines = data.decode("latin-1").split("\n")
     span = _span(lines)
     if span is None:
         return None
+    size = sum(map(len, lines[span.signature : span.end]))
+    if size > MAX_SIGNATURE:
+        raise MalformedMail(f".changes: a signature of {size} bytes")
     return ("\n".join(lines[span.begin : span.end + 1]) + "\n").encode("latin-1")
 
 

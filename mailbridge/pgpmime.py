@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
+from mailbridge.armor import MAX_SIGNATURE
 from mailbridge.mail import Mail
 
 _TYPE: Final = re.compile(r"multipart/signed\s*;", re.IGNORECASE)
@@ -15,7 +16,6 @@ _BOUNDARY: Final = re.compile(r';\s*boundary=(?:"([^"\r\n]{1,70})"|([^\s;"]{1,70
 _SECOND: Final = re.compile(rb"(?im)^content-type:[ \t]*application/pgp-signature[ \t]*(?:;|$)")
 _BEGIN: Final = b"\n-----BEGIN PGP SIGNATURE-----"
 _END: Final = b"\n-----END PGP SIGNATURE-----"
-_MAX_SIGNATURE: Final = 64 * 1024
 
 
 class Signed(NamedTuple):
@@ -41,7 +41,7 @@ def signed_part(mail: Mail) -> Signed | None:
     data, second = pieces[2], pieces[4]
     begin = second.find(_BEGIN)
     end = second.find(_END, begin)
-    if len(second) > _MAX_SIGNATURE or not 0 <= begin < end or not _SECOND.search(second, 0, begin):
+    if len(second) > MAX_SIGNATURE or not 0 <= begin < end or not _SECOND.search(second, 0, begin):
         return None
     armor = second[begin + 1 : end] + _END + b"\n"
     return Signed(data.removeprefix(b"\n").replace(b"\n", b"\r\n"), armor)

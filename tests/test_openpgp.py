@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from mailbridge.armor import block
-from mailbridge.errors import ConfigError, Unchecked
+from mailbridge.errors import ConfigError, MalformedMail, Unchecked
 from mailbridge.verifiers import OpenPGP
 from mailbridge.verifiers.files import Files
 from mailbridge.verifiers.gpgv import Gpgv
@@ -271,6 +271,13 @@ def test_a_block_that_was_begun_in_vain_is_not_read(signed: bytes) -> None:
     begun = b"-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA512\n\nSource: evil\n"
 
     assert block(begun + signed) == signed
+
+
+def test_what_is_far_too_large_for_a_signature_is_shown_to_nobody(signed: bytes) -> None:
+    end = b"-----END PGP SIGNATURE-----"
+
+    with pytest.raises(MalformedMail, match=r"a signature of \d+ bytes"):
+        block(signed.replace(end, b"AAAA\n" * 20_000 + end))
 
 
 # -- detached --------------------------------------------------------------------------------------

@@ -469,6 +469,10 @@ def test_a_body_or_a_subject_that_was_left_open_is_not_proved(by_dkim: dict[str,
     assert unproved(dkim_signed(announced(CHANGES), headers=without), by_dkim)
 
 
+def test_a_mail_too_large_to_check_is_not_proved(by_dkim: dict[str, object]) -> None:
+    assert unproved(dkim_signed(announced(CHANGES) + "\n" + "x" * 600_000), by_dkim)
+
+
 def test_a_key_that_is_not_there_or_another_proves_nothing(
     by_dkim: dict[str, object], keys: Path
 ) -> None:
@@ -611,7 +615,8 @@ def test_both_signatures_are_told_of_a_mail_that_has_both(
 
 def test_a_signature_that_begins_a_hundred_thousand_times_is_none() -> None:
     begun = "-----BEGIN PGP SIGNATURE-----\n" * 100_000
-    raw = f"""{HEADERS}Content-Type: multipart/signed; protocol="application/pgp-signature"; boundary=x
+    raw = f"""{HEADERS}Content-Type: multipart/signed; boundary=x;
+ protocol="application/pgp-signature"
 
 --x
 {PLAIN}

@@ -19,6 +19,8 @@ from mailbridge.errors import ConfigError, Unchecked
 
 MAX_SIGNATURES: Final = 5
 MIN_KEY: Final = 1024
+MAX_MAIL: Final = 512 * 1024
+"""Nothing larger is looked at: dkimpy's time on blank lines goes by their square."""
 
 _ALGORITHMS: Final = (b"rsa-sha256", b"ed25519-sha256")
 # What dkimpy has to say of a stranger's header is no news to a log.
@@ -55,6 +57,8 @@ class Dkim:
 
         if not self._keys.is_dir():
             raise Unchecked(f"{self._keys}: the DKIM keys are gone")
+        if len(raw) > MAX_MAIL:
+            return None
         for index in range(MAX_SIGNATURES):
             try:
                 verifier = dkim.DKIM(raw, logger=_SILENT, minkey=MIN_KEY)
