@@ -232,6 +232,13 @@ def _check_namespace(namespace: str, where: str) -> None:
         )
 
 
+def unused(config: Config) -> list[str]:
+    """Return a line for each setting that is there and that this version does nothing with."""
+    if not config.relay.upstream:
+        return []
+    return ["relay.upstream: this version follows no other relay; the setting does nothing yet"]
+
+
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION: Final = re.compile(r"([0-9]{1,9})\s*([smhdw])")
 _RATE: Final = re.compile(r"([0-9]{1,6})\s*/\s*([smhd])")

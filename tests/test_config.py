@@ -230,3 +230,13 @@ def test_dkim_keys_without_a_domain_that_counts_are_a_mistake(path: Path) -> Non
     told = _refused(path, f'{SOURCE}dkim_keys = "/etc/mailbridge/dkim"')
 
     assert told == "source 'changes': dkim_keys: needs dkim_domains, whose signatures count"
+
+
+def test_a_setting_that_does_nothing_yet_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "mailbridge.toml"
+    path.write_text('[relay]\nupstream = ["tcp://lighthouse.example.org:5572"]\n')
+
+    assert [line.partition(":")[0] for line in config.unused(config.load(path))] == [
+        "relay.upstream"
+    ]
+    assert config.unused(config.Config()) == []

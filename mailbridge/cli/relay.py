@@ -32,6 +32,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     service.set_up_logging(verbose=arguments.verbose)
     settings = config.load(arguments.config or config.default_config())
+    for line in config.unused(settings):
+        print(f"mailbridge: {line}", file=sys.stderr)
     given = {
         name: getattr(arguments, name)
         for name in ("submit", "publish", "read")
