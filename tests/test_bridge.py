@@ -432,7 +432,7 @@ def test_a_source_that_falls_silent_is_an_alarm_until_it_speaks(
     assert silence.alarms(3600.0) == []
     assert silence.alarms(3601.0) == ["silence from changes"]
     assert silence.alarms(9999.0) == ["silence from changes"]
-    silence.heard([came(chat(1), source)], 9999.0)
+    silence.heard([source], 9999.0)
     assert silence.alarms(9999.0) == []
     assert caplog.text.count("no mail by source 'changes'") == 1
 

@@ -45,8 +45,9 @@ def _bare(
     # A mail of no interest needs its headers only; an event is written twice: to sign it, signed.
     read = [
         raw
-        for raw, (verdict, _) in zip(mails, outcomes, strict=True)
-        if verdict.verdict in ("events", "quarantined") or verdict.code == "same-news"
+        for raw, outcome in zip(mails, outcomes, strict=True)
+        if (verdict := outcome.verdict).verdict in ("events", "quarantined")
+        or verdict.code == "same-news"
     ]
     paragraphs: list[str] = []
     told = bare.parsed(events)

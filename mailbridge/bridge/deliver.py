@@ -69,14 +69,20 @@ class Outcome(NamedTuple):
     verdict: Verdict
     uuids: tuple[str, ...] = ()
     """Of the events it says, whether this or an earlier delivery made them."""
+    sources: tuple[Source, ...] = ()
+    """Whose mail it was."""
 
 
 class _Judged(NamedTuple):
     delivery: Delivery
     sha256: bytes
-    route: str
+    sources: tuple[Source, ...]
     verdict: Verdict
     events: tuple[Composed, ...] = ()
+
+    @property
+    def route(self) -> str:
+        return _route(self.sources)
 
 
 class Gateway:
@@ -171,22 +177,22 @@ class Gateway:
         judged: list[_Judged] = []
         try:
             routed = [
-                (mail, sha256, _route(mail.sources if sha256 in deadly else asked(mail)))
+                (mail, sha256, mail.sources if sha256 in deadly else asked(mail))
                 for mail, sha256 in batch
             ]
             new = {
                 sha256
-                for mail, sha256, route in routed
-                if self._known(mail, sha256, route) is None and sha256 not in deadly
+                for mail, sha256, sources in routed
+                if self._known(mail, sha256, _route(sources)) is None and sha256 not in deadly
             }
             if new - begun:
                 self._outbox.begin_attempts(new - begun)
             begun |= new
             failpoint.reached("attempted")
-            for mail, sha256, route in routed:
+            for mail, sha256, sources in routed:
                 if judged and stopping():
                     break
-                judged.append(self._judge(mail, sha256, route, fresh=sha256 in new))
+                judged.append(self._judge(mail, sha256, sources, fresh=sha256 in new))
             failpoint.reached("examined")
             now = self._clock()
             with self._outbox.transaction():
@@ -209,15 +215,18 @@ class Gateway:
             return None
         return found
 
-    def _judge(self, mail: Delivery, sha256: bytes, route: str, *, fresh: bool) -> _Judged:
+    def _judge(
+        self, mail: Delivery, sha256: bytes, sources: tuple[Source, ...], *, fresh: bool
+    ) -> _Judged:
         """Return what is to be recorded of *mail*; the same answer whenever it is asked."""
+        route = _route(sources)
         if self._known(mail, sha256, route):
-            return _Judged(mail, sha256, route, Verdict("duplicate", "same-mail"))
+            return _Judged(mail, sha256, sources, Verdict("duplicate", "same-mail"))
         if not fresh:
             reason = f"ended the process {ATTEMPTS} times while it was read"
             verdict = Verdict("quarantined", "crashed", reason)
             self._keep(mail, sha256, route, verdict)
-            return _Judged(mail, sha256, route, verdict)
+            return _Judged(mail, sha256, sources, verdict)
         told = [
             examine(
                 mail.raw,
@@ -230,14 +239,14 @@ class Gateway:
                 changes_cap=self._settings.changes_cap,
                 prover=self._prover,
             )
-            for source in asked(mail)
+            for source in sources
         ]
         best = min(told, key=lambda one: _RANK[one.outcome])
         verdict = Verdict(best.outcome, best.code or "", best.reason)
         if verdict.verdict == "quarantined":
             self._keep(mail, sha256, route, verdict, best)
         events = tuple(event for one in told for event in one.emitted)
-        return _Judged(mail, sha256, route, verdict, events)
+        return _Judged(mail, sha256, sources, verdict, events)
 
     def _keep(  # noqa: PLR0913 - what a note says
         self,
@@ -268,7 +277,8 @@ class Gateway:
 
     def _settle(self, one: _Judged, now: datetime) -> Outcome:
         """Record one verdict with its events, inside the transaction."""
-        mail, sha256, route, verdict, events = one
+        mail, sha256, sources, verdict, events = one
+        route = one.route
         if verdict.verdict != "duplicate" and self._known(mail, sha256, route):
             # Twice in one batch, or another process was faster.
             verdict, events = Verdict("duplicate", "same-mail"), ()
@@ -285,11 +295,11 @@ class Gateway:
             self._outbox.decide(sha256, route, verdict, now=now)
         if verdict.code == "same-mail" and mail.file and self._outbox.file(mail.file):
             # Looked at again because it was still there: one file has one verdict.
-            return Outcome(verdict, uuids)
+            return Outcome(verdict, uuids, sources)
         self._outbox.tally(route, verdict)
         if mail.file:
             self._outbox.file_done(mail.file, verdict, now=now)
-        return Outcome(verdict, uuids)
+        return Outcome(verdict, uuids, sources)
 
     def _envelope(self, event: Composed, now: datetime) -> dict[str, object]:
         fields: dict[str, object] = {

@@ -155,10 +155,9 @@ class Place:
             raise
         for (found, _), outcome in zip(taken, outcomes, strict=False):
             self._finish(found, outcome.verdict.verdict)
-        # (Not before: whose mail it is takes a parser, and a mail may be the end of us.)
-        done = zip(taken, outcomes, strict=False)
-        heard = (mail for (_, mail), outcome in done if outcome.verdict.code != "crashed")
-        self._silence.heard(heard, time.monotonic())
+        # (Of a mail that ended us nobody looked whose it was.)
+        told = (outcome for outcome in outcomes if outcome.verdict.code != "crashed")
+        self._silence.heard((s for one in told for s in one.sources), time.monotonic())
         self._backlog.extendleft(found for found, _ in reversed(taken[len(outcomes) :]))
         return len(outcomes)
 

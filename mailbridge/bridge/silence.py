@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import Final
 
 from mailbridge import config
-from mailbridge.bridge.deliver import Delivery, asked
 from mailbridge.config import Source
 
 log = logging.getLogger("mailbridge.silence")
@@ -26,11 +25,9 @@ class Silence:
         self._heard: Final = dict.fromkeys(self._patience, now)
         self._alarmed: Final[set[str]] = set()
 
-    def heard(self, mails: Iterable[Delivery], now: float) -> None:
-        """Note that *mails* came, whatever became of them."""
-        if not self._patience:
-            return
-        for source in {source.name: source for mail in mails for source in asked(mail)}:
+    def heard(self, sources: Iterable[Source], now: float) -> None:
+        """Note that mail of *sources* came, whatever became of it."""
+        for source in {source.name for source in sources}:
             if source in self._heard:
                 self._heard[source] = now
                 if source in self._alarmed:

@@ -140,11 +140,9 @@ def _delivered(ours: Bridge, mails: Iterator[Delivery]) -> Iterator[tuple[Delive
 def _as_json(mail: Delivery, outcome: Outcome) -> str:
     import json
 
-    from mailbridge.bridge.deliver import asked
-
     told = {
         "file": mail.where,
-        "source": ",".join(source.name for source in asked(mail)),
+        "source": ",".join(source.name for source in outcome.sources),
         "outcome": outcome.verdict.verdict,
         "uuids": outcome.uuids,
         "reason": outcome.verdict.reason,
