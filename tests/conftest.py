@@ -17,6 +17,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from mailbridge.signing import SigningKey
+from tests.edge_cases import EDGE_CASES
+from tests.faults import FAULTS
 
 NOON: Final = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 """When tests take place, where the code is told the time."""
@@ -32,6 +34,9 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("fixed")
+
+_ENOUGH_FOR_A_TABLE: Final = 20
+"""Who runs a test or two by hand is spared the table."""
 
 _ADMIN_PATH: Final = "/usr/sbin:/sbin:/usr/lib/dovecot"
 """Where Debian puts programs that are not on everybody's PATH."""
@@ -94,6 +99,35 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             missing.append("only root can")
         if missing:
             _not_here(", ".join(missing))
+
+
+_shown: Final[dict[str, dict[int, set[str]]]] = {"fault": {}, "edge": {}}
+"""By marker and number: how the tests that show it ended."""
+
+
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """Remember, for the table at the end, how a test that shows a fault or edge case ended."""
+    if call.when == "teardown" or (call.when == "setup" and call.excinfo is None):
+        return
+    ended = "passed"
+    if call.excinfo is not None:
+        ended = "skipped" if call.excinfo.errisinstance(pytest.skip.Exception) else "failed"
+    for name, shown in _shown.items():
+        for marker in item.iter_markers(name):
+            for number in marker.args:
+                shown.setdefault(number, set()).add(ended)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print which faults were shown, and how that ended: the worst of their tests counts."""
+    for name, words in (("fault", FAULTS), ("edge", EDGE_CASES)):
+        if len(shown := _shown[name]) < _ENOUGH_FOR_A_TABLE:
+            continue
+        terminalreporter.section(f"{name}s shown")
+        for number, told in words.items():
+            ended = shown.get(number, {"not run"})
+            worst = next(w for w in ("failed", "passed", "skipped", "not run") if w in ended)
+            terminalreporter.line(f"{number:>4}  {worst:<8} {told}")
 
 
 def _not_here(reason: str) -> None:
