@@ -29,6 +29,7 @@ class Family(StrEnum):
     PHABRICATOR = "phabricator"
     BUGZILLA = "bugzilla"
     SECURITY = "security"
+    MENTORS = "mentors"
 
 
 class NoEvent(msgspec.Struct, frozen=True):
@@ -60,6 +61,14 @@ _DIGEST: Final = re.compile(r"(?i)(?!Bug#)\S.* Digest, Vol \d+, Issue \d+$")
 _DIGEST_PART: Final = re.compile(rb"(?i)[\r\n]content-type:[ \t\r\n]*multipart/digest\b")
 _PR_MESSAGE: Final = re.compile(r"x-([a-z0-9]+)-pr-message")
 _ADVISORY: Final = re.compile(r"\[SECURITY\] \[(?:D[SL]A|ELA)[ -]\d")
+# debexpo, the software of mentors.debian.net, writes no header of its own.  Its envelope sender is
+# `bounce@` its site, which the MTA that delivers writes down, and its subjects are of three forms.
+_MENTORS_ENVELOPE: Final = re.compile(r"(?i)<bounce@(?P<site>[a-z0-9-]+(?:\.[a-z0-9-]+)+)>")
+_MENTORED: Final = re.compile(
+    r"[a-z0-9][a-z0-9.+-]+_[0-9]\S*: ACCEPTED into \S+"
+    r"|New comment on package [a-z0-9][a-z0-9.+-]+"
+    r"|[a-z0-9][a-z0-9.+-]+ has been removed from \S+ on \S+"
+)
 _DISTRIBUTION: Final = re.compile(r"(?:^|; )distribution=([a-z][a-z0-9+.-]*);")
 _SPELLED: Final = {"gnu": "GNU"}
 
@@ -85,6 +94,12 @@ def tracker_of(mail: Mail) -> str | None:
     return None
 
 
+def mentors_of(mail: Mail) -> str | None:
+    """Return the site of the debexpo that *mail* may be of, as its envelope and subject say."""
+    found = _MENTORS_ENVELOPE.fullmatch(mail.header("Return-Path") or "")
+    return found["site"].lower() if found and _MENTORED.fullmatch(mail.subject) else None
+
+
 def archive_of(mail: Mail, family: Family) -> str:
     """
     Return the distribution that *mail* speaks of, as far as the mail itself tells.
@@ -99,7 +114,9 @@ def archive_of(mail: Mail, family: Family) -> str:
     tracker = tracker_of(mail)
     if tracker and tracker != "debian":
         return _SPELLED.get(tracker, tracker.capitalize())
-    if family is Family.LAUNCHPAD and (found := _launchpads(mail)):
+    # What is on mentors is not in Debian, and what is in a PPA is not in Ubuntu.
+    beside = {Family.LAUNCHPAD: _launchpads, Family.MENTORS: mentors_of}.get(family)
+    if beside and (found := beside(mail)):
         return found
     for end, archive in _LISTS:
         if mail.list_id and (mail.list_id == end or mail.list_id.endswith(f".{end}")):
@@ -120,7 +137,7 @@ _DEBIANS: Final = (
 
 
 def _launchpads(mail: Mail) -> str | None:
-    """Return the archive that Launchpad names; what is in a PPA is not in Ubuntu."""
+    """Return the archive that Launchpad names."""
     if reference := mail.header("X-Launchpad-Archive"):
         return reference if reference.startswith("~") else reference.capitalize()
     tasks = mail.headers("X-Launchpad-Bug")
@@ -177,7 +194,8 @@ def _marked(mail: Mail) -> Family | None:
         (Family.LAUNCHPAD, has("X-Launchpad-Notification-Type", "X-Launchpad-Bug") or bool(katies)),
         (
             Family.GITLAB,
-            has("X-GitLab-Issue-ID", "X-GitLab-Issue-IID")
+            # X-GitLab-Author is who pushed: only mail about pushes has it.
+            has("X-GitLab-Issue-ID", "X-GitLab-Issue-IID", "X-GitLab-Author")
             or any(name.startswith("x-gitlab-mergerequest-") for name in mail.names),
         ),
         (Family.PHABRICATOR, has("X-Phabricator-Sent-This-Message")),
@@ -189,6 +207,8 @@ def _marked(mail: Mail) -> Family | None:
 def _unmarked(mail: Mail) -> Family | NoEvent:
     if _ADVISORY.match(strip_list_prefixes_but_security(mail.subject)):
         return Family.SECURITY
+    if mentors_of(mail):
+        return Family.MENTORS
     # Not a header, so it may not outrank one: people attach digests to bug reports.
     if mail.content_type == "multipart/mixed" and _DIGEST_PART.search(mail.raw, mail.body):
         return DIGEST

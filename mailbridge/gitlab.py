@@ -1,4 +1,4 @@
-"""What GitLab's mails about issues and about merge requests have in common."""
+"""What GitLab's mails about issues, about merge requests and about pushes have in common."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ TRACKER: Final = "gitlab"
 PRIVATE: Final = NoEvent("private", "confidential: an issue, or a note for members alone")
 REPLY_KEY: Final = NoEvent("reply-key", "its Message-ID holds the key to answer in a user's name")
 
-_PATH: Final = re.compile(r"[A-Za-z0-9_.-]{1,200}(?:/[A-Za-z0-9_.-]{1,200}){1,20}")
+PATH: Final = re.compile(r"[A-Za-z0-9_.-]{1,200}(?:/[A-Za-z0-9_.-]{1,200}){1,20}")
+# Answers go to `incoming+KEY@`, or `reply+KEY@`, or whatever the site calls it.
+_KEY: Final = re.compile(r"\+([A-Za-z0-9_-]{16,200})@")
 _COMMENT_ID: Final = re.compile(r"note_\d+@.*")
 _INTERNAL: Final = re.compile(r".{1,250} \b(?:internal note|commented internally)\b.*")
 _SAID: Final[tuple[tuple[What, re.Pattern[str]], ...]] = (
@@ -58,15 +60,11 @@ def notice(mail: Mail, noun: Literal["Issue", "MergeRequest"], clip: Clip) -> No
     Nothing of confidential ones, nothing that holds a reply key: whoever has that answers in the
     name of the mail's receiver.  Raises `MalformedMail` where there is no project or number.
     """
-    confidential = {value.lower() for value in mail.headers("X-GitLab-ConfidentialIssue")}
-    if not confidential <= {"false"}:
-        return PRIVATE
-    keys = [key for key in mail.headers("X-GitLab-Reply-Key") if key]
-    if mail.message_id.startswith("reply-") or any(key in mail.message_id for key in keys):
-        return REPLY_KEY
+    if kept := kept_in(mail):
+        return kept
     project = mail.header("X-GitLab-Project-Path") or ""
     number = mail.header(f"X-GitLab-{noun}-IID") or ""
-    if not _PATH.fullmatch(project) or not re.fullmatch(r"\d{1,9}", number, re.ASCII):
+    if not PATH.fullmatch(project) or not re.fullmatch(r"\d{1,9}", number, re.ASCII):
         raise MalformedMail(f"{noun} {number[:20]!r} of the project {project[:80]!r}")
     iid = int(number)
     mark = "#" if noun == "Issue" else "!"
@@ -75,7 +73,6 @@ def notice(mail: Mail, noun: Literal["Issue", "MergeRequest"], clip: Clip) -> No
     if _INTERNAL.fullmatch(first):
         return PRIVATE
     what = _what(mail, first)
-    name = (person(mail.header("From") or "").name or "").partition(" (@")[0]
     url = _url(mail, project, "issues" if noun == "Issue" else "merge_requests", iid)
     told: dict[str, Any] = {
         "tracker": TRACKER,
@@ -86,7 +83,7 @@ def notice(mail: Mail, noun: Literal["Issue", "MergeRequest"], clip: Clip) -> No
         "package": [],
         "source": [],
         "tags": [],
-        "actor_name": clip.word(name) or None,
+        "actor_name": actor(mail, clip),
         "status": clip.word(mail.header(f"X-GitLab-{noun}-State") or "") or None,
         "url": url,
     }
@@ -102,6 +99,24 @@ def notice(mail: Mail, noun: Literal["Issue", "MergeRequest"], clip: Clip) -> No
     return Notice(
         what=what, project=project, iid=iid, told=told, known=known, author=told["actor_name"]
     )
+
+
+def kept_in(mail: Mail) -> NoEvent | None:
+    """Return why nothing of *mail* may leave, or None: it is confidential, or its id is a key."""
+    confidential = {value.lower() for value in mail.headers("X-GitLab-ConfidentialIssue")}
+    if not confidential <= {"false"}:
+        return PRIVATE
+    keys = [key for key in mail.headers("X-GitLab-Reply-Key") if key]
+    keys += [found[1] for value in mail.headers("Reply-To") for found in _KEY.finditer(value)]
+    if mail.message_id.startswith("reply-") or any(key in mail.message_id for key in keys):
+        return REPLY_KEY
+    return None
+
+
+def actor(mail: Mail, clip: Clip) -> str | None:
+    """Return the name of who did it, without the `(@name)` that newer versions add."""
+    name = (person(mail.header("From") or "").name or "").partition(" (@")[0]
+    return clip.word(name) or None
 
 
 def _what(mail: Mail, first: str) -> What:

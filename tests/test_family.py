@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mailbridge.family import Family, NoEvent, archive_of, family
+from mailbridge.family import NONE, Family, NoEvent, archive_of, family
 from mailbridge.mail import Mail, has_marker, read_mail
 
 
@@ -30,6 +30,7 @@ MARKED = [
     ("X-Launchpad-Bug: distribution=ubuntu; sourcepackage=hello", Family.LAUNCHPAD),
     ("X-GitLab-Issue-ID: 1", Family.GITLAB),
     ("X-GitLab-MergeRequest-IID: 1", Family.GITLAB),
+    ("X-GitLab-Author: jane", Family.GITLAB),
     ("X-Phabricator-Sent-This-Message: Yes", Family.PHABRICATOR),
     ("X-Bugzilla-Type: changed", Family.BUGZILLA),
 ]
@@ -52,6 +53,36 @@ def test_a_header_tells_the_family_and_marks_the_bytes(header: str, expected: Fa
 )
 def test_an_advisory_is_told_by_its_subject(subject: str) -> None:
     assert family(mail(f"Subject: {subject}")) is Family.SECURITY
+
+
+MENTORED = [
+    "hello_2.10-3: ACCEPTED into unstable",
+    "New comment on package hello",
+    "hello has been removed from unstable on mentors.example.org",
+]
+
+
+@pytest.mark.parametrize("subject", MENTORED)
+def test_mail_of_mentors_is_told_by_its_envelope_and_its_subject(subject: str) -> None:
+    path = "Return-Path: <bounce@mentors.example.org>"
+
+    assert family(mail(f"{path}\nSubject: {subject}")) is Family.MENTORS
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        *(
+            f"From: mentors.example.org <support@mentors.example.org>\nSubject: {s}"
+            for s in MENTORED
+        ),
+        *(f"Return-Path: <jane@mentors.example.org>\nSubject: {s}" for s in MENTORED),
+        *(f"Return-Path: <bounce@mentors.example.org>\nSubject: Re: {s}" for s in MENTORED),
+        "Return-Path: <bounce@mentors.example.org>\nSubject: Next step: Confirm your email address",
+    ],
+)
+def test_neither_alone_makes_a_mail_of_mentors(headers: str) -> None:
+    assert family(mail(headers)) is NONE
 
 
 def test_any_x_debian_counts_not_the_first() -> None:
@@ -141,6 +172,11 @@ def test_a_digest_attached_to_a_bug_report_hides_no_bug() -> None:
         ),
         ("X-Launchpad-Bug: product=hello; status=New;", "Launchpad"),
         ("X-Launchpad-Bug: product=hello;\nX-Launchpad-Bug: distribution=ubuntu;", "Ubuntu"),
+        # What is on mentors is not in Debian.
+        (
+            "Return-Path: <bounce@mentors.debian.net>\nSubject: New comment on package hello",
+            "mentors.debian.net",
+        ),
         ("X-Debian: buildd.debian.org", "Debian"),
         ("X-Debian: release.debian.org/autoremovals", "Debian"),
     ],

@@ -70,15 +70,38 @@ def test_an_internal_note_stays_even_where_its_id_is_that_of_a_comment() -> None
     assert examined(fixture("_ignored/gitlab-note-for-members-alone")).code == "private"
 
 
+KEY: Final = "00112233445566778899aabbccddeeff"
+KEYS: Final = f"""\
+X-GitLab-Reply-Key: {KEY}
+Reply-To: GitLab <incoming+{KEY}@gitlab.example.org>
+References: <reply-{KEY}@gitlab.example.org>
+List-Unsubscribe: <https://gitlab.example.org/-/sent_notifications/{KEY}/unsubscribe?force=true>,
+ <mailto:incoming+{KEY}-unsubscribe@gitlab.example.org>
+""".encode()
+"""Where GitLab writes the key of a mail, beside the links in its text."""
+
+
 @pytest.mark.parametrize("case", sorted(FIXTURES.glob("gitlab_*/*/mail.eml")), ids=str)
 def test_no_event_holds_the_key_to_answer_in_a_user_s_name(case: Path) -> None:
     raw = case.read_bytes()
-    key = re.search(rb"(?m)^X-GitLab-Reply-Key: (\w+)$", raw)
-    assert key
+    link = f"Unsubscribe: https://gitlab.example.org/-/sent_notifications/{KEY}/unsubscribe\n"
+    raw = KEYS + raw.replace(b"You're receiving", link.encode() + b"You're receiving")
+    assert link.encode() in raw
     found = examined(raw, addresses=True)
 
     assert found.events
-    assert all(key[1].decode() not in json.dumps(event.data) for event in found.events)
+    for event in found.events:
+        assert KEY not in json.dumps([event.data, event.author])
+        assert "incoming" not in json.dumps(event.data)
+
+
+@pytest.mark.parametrize("case", sorted(FIXTURES.glob("gitlab_*/*/mail.eml")), ids=str)
+def test_a_mail_whose_own_id_is_the_key_stays(case: Path) -> None:
+    raw = case.read_bytes()
+    ident = f"Message-ID: <{KEY}@gitlab.example.org>\n".encode()
+    reply_to = f"Reply-To: incoming+{KEY}@gitlab.example.org\n".encode()
+
+    assert examined(ident + reply_to + raw).code == "reply-key"
 
 
 @pytest.mark.parametrize(
