@@ -121,13 +121,14 @@ def put(maildir: Path, raw: bytes, name: str, *, by: str = "rename") -> Path:
 class Daemon:
     """A mailbridge in a process of its own; what it says is kept."""
 
-    def __init__(self, *words: str | Path, fail_at: str = "") -> None:
+    def __init__(self, *words: str | Path, fail_at: str = "", preamble: str = "") -> None:
+        """Start it; *preamble* is Python that its process runs before anything else."""
         self._news: Final = threading.Condition()
         self._lines: Final[list[str]] = []
         self._ended = False
         environment = {**os.environ, failpoint.VARIABLE: fail_at}
         self._process: Final = subprocess.Popen(
-            [sys.executable, "-m", "mailbridge", *map(str, words)],
+            [sys.executable, *self._program(preamble), *map(str, words)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -210,6 +211,12 @@ class Daemon:
         """End it as systemd would."""
         self.signal(signal.SIGTERM)
         return self.wait()
+
+    @staticmethod
+    def _program(preamble: str) -> tuple[str, ...]:
+        if not preamble:
+            return ("-m", "mailbridge")
+        return ("-c", f"{preamble}\nfrom mailbridge.cli import entry\nentry()")
 
     def _listen(self) -> None:
         for line in self._process.stderr or ():

@@ -35,6 +35,10 @@ AGAIN: Final = 1.0
 SWEEP: Final = 3600.0
 """Seconds between two looks for mails that have reached the age at which they are deleted."""
 
+STRANDED: Final = 600.0
+"""Seconds after which a file in `tmp/` is one that its deliverer left behind: nobody writes so
+long.  It is told and left alone, as after a power cut it may be whole or half."""
+
 WEEK: Final = 7 * 86400
 """Seconds that files of the spool, deleted long ago, are remembered."""
 
@@ -86,6 +90,8 @@ class Place:
         """Somebody wanted a look while known files waited."""
         self._again_at = math.inf
         self._swept_at = -math.inf
+        self._stranded = 0
+        self._stranded_at = -math.inf
         self._told: set[str] = set()
         self._silence: Final = Silence(sources, time.monotonic())
 
@@ -103,6 +109,8 @@ class Place:
     def alarms(self) -> list[str]:
         """Return, in a few words each, what an operator should look after."""
         told = [f"{self.path}: {self.trouble}"] if self.trouble else []
+        if self._stranded:
+            told.append(f"{self.path}: {self._stranded} stranded in its tmp")
         return told + self._silence.alarms(time.monotonic())
 
     def doubt(self) -> None:
@@ -140,6 +148,7 @@ class Place:
         if self.trouble:
             log.info("%s: can be looked into again", self.path)
         self.trouble = ""
+        self._look_into_tmp()
         self._more = len(new) == BACKLOG
         self._backlog.extend(new)
 
@@ -208,6 +217,24 @@ class Place:
             done = self._outbox.files(self._id or 0)
             for found in itertools.chain((rest,), files):
                 yield found, (os.fsencode(found.base), found.inode) in done
+
+    def _look_into_tmp(self) -> None:
+        if time.monotonic() < self._stranded_at + STRANDED:
+            return
+        self._stranded_at = time.monotonic()
+        before = self._stranded
+        try:
+            self._stranded = maildir.stale(self.path, older_than=STRANDED, now=time.time())
+        except MailbridgeError as error:
+            # Nobody needs to read there for mail to arrive.
+            log.info("%s: not looked for stranded mail: %s", self.path, error)
+            return
+        if self._stranded > before:
+            log.warning(
+                "%s: a delivery was broken off: %d file(s) in its tmp, older than %d minutes;"
+                " deliver again what is whole, and delete the rest",
+                *(self.path, self._stranded, STRANDED // 60),
+            )
 
     def _listed(self) -> Iterator[Found]:
         return maildir.scan_maildir(self.path, subfolders=self.subfolders)

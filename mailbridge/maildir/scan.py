@@ -66,10 +66,12 @@ def base_of(name: str) -> str:
 
     Dovecot adds `,S=size`, mbsync `,U=uid`, and readers `:2,flags`.
 
+    A name of nothing but flags has `:` for a base; then the inode alone tells mails apart.
+
     >>> base_of("1700000000.V8I2.host,S=12:2,RS"), base_of(":2,S")
-    ('1700000000.V8I2.host', ':2,S')
+    ('1700000000.V8I2.host', ':')
     """
-    return name.partition(":")[0].partition(",")[0] or name
+    return name.partition(":")[0].partition(",")[0] or ":"
 
 
 def folders(maildir: Path, *, subfolders: bool = False) -> list[Path]:
