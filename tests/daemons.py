@@ -121,14 +121,26 @@ def put(maildir: Path, raw: bytes, name: str, *, by: str = "rename") -> Path:
 class Daemon:
     """A mailbridge in a process of its own; what it says is kept."""
 
-    def __init__(self, *words: str | Path, fail_at: str = "", preamble: str = "") -> None:
-        """Start it; *preamble* is Python that its process runs before anything else."""
+    def __init__(
+        self,
+        *words: str | Path,
+        fail_at: str = "",
+        preamble: str = "",
+        through: Sequence[str | Path] = (),
+        cwd: Path | None = None,
+    ) -> None:
+        """
+        Start it, *through* another program that becomes it, from the code that lies in *cwd*.
+
+        *preamble* is Python that its process runs before anything else.
+        """
         self._news: Final = threading.Condition()
         self._lines: Final[list[str]] = []
         self._ended = False
         environment = {**os.environ, failpoint.VARIABLE: fail_at}
         self._process: Final = subprocess.Popen(
-            [sys.executable, *self._program(preamble), *map(str, words)],
+            [*map(str, through), sys.executable, *self._program(preamble), *map(str, words)],
+            cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -177,6 +189,17 @@ class Daemon:
                 if self._ended or not self._news.wait(PATIENCE):
                     heard = "\n".join(self._lines)
                     raise AssertionError(f"never said {pattern!r}:\n{heard}")
+
+    def counted(self, pattern: str, count: int) -> bool:
+        """Wait until *count* lines of it match *pattern*.  False: it ended before that."""
+        with self._news:
+            while sum(1 for line in self._lines if re.search(pattern, line)) < count:
+                if self._ended:
+                    return False
+                if not self._news.wait(PATIENCE):
+                    heard = "\n".join(self._lines)
+                    raise AssertionError(f"never said {pattern!r} {count} times:\n{heard}")
+        return True
 
     def ready(self) -> dict[str, str]:
         """Wait for the ready line, and return what it names."""
