@@ -150,6 +150,8 @@ def test_an_advisory_is_one_event_whoever_sends_it_on_and_a_changed_one_another(
         "buildd/failed",
         "bugzilla/closed-with-a-comment",
         "gitlab_issue/closed",
+        "gitlab_push/a-new-tag",
+        "mentors/commented-on",
         "launchpad_build/failed",
         "launchpad_upload/rejected-by-a-person",
         "phabricator_task/closed",
@@ -214,6 +216,24 @@ HOSTILE: Final[dict[str, Callable[[], bytes]]] = {
     "an issue at many places": lambda: (
         b"X-GitLab-Issue-IID: 1\nX-GitLab-Project-Path: a/b\nSubject: x (#1)\n\n"
         + b"https://" * MANY
+    ),
+    "commits without end": lambda: (
+        b"X-GitLab-Author: a\nX-GitLab-Project-Path: a/b\nSubject: [Git][a/b][c] 9 commits: x\n\n"
+        b"Commits:\n" + b"0a1b2c3d by x at 2024-09-12T10:40:00+02:00\nx\n- - - - -\n" * MANY
+    ),
+    "a push to many places": lambda: (
+        b"X-GitLab-Author: a\nX-GitLab-Project-Path: a/b\nSubject: [Git][a/b][c] x\n\n"
+        + b"https://a/a/b/-/tree/" * MANY
+    ),
+    "a branch of brackets": lambda: (
+        b"X-GitLab-Author: a\nX-GitLab-Project-Path: a/b\nSubject: [Git][a/b]["
+        + b"]" * 60_000
+        + b" \n\nx\n"
+    ),
+    "a removal that never ends": lambda: (
+        b"Return-Path: <bounce@m.example.org>\n"
+        b"Subject: hello has been removed from sid on m.example.org\n\n"
+        b"for the following reason:\n\nx" + b"\n" * 19_000 + b"y\n-- \nm.example.org\n"
     ),
     "a subject of brackets": lambda: (
         b"X-Bugzilla-Type: new\nSubject: " + b"[a] " * 15_000 + b"\n\nx\n"

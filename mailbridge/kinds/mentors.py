@@ -63,9 +63,7 @@ _DSC: Final = re.compile(r"(?m)^[ \t]{0,8}(https?://[!-~]{4,280}\.dsc)[ \t]*$")
 _PAGE: Final = r"(?m)^[ \t]{{0,8}}(?:Url: )?(https?://[A-Za-z0-9.:-]{{1,200}}/package/{}/?)[ \t]*$"
 _SIGNATURE: Final = re.compile(r"\n-- ?\n(?P<site>[A-Za-z0-9.-]{1,250})[ \t]*\n*\Z")
 _FROM: Final = re.compile(r"(?m)^From: (?P<who>.{1,300})$")
-_REASON: Final = re.compile(
-    r"(?s)\bfor the following reason:\n+(?P<reason>.*?)\n+(?:Thanks,\n|-- \n|\Z)"
-)
+_REASON: Final = " for the following reason:\n"
 
 
 def recognise(mail: Mail, _site: Site, _archive: str) -> Sequence[Event] | None:
@@ -112,13 +110,13 @@ def _payload(told: re.Match[str], text: str) -> _Mentored:
             truncated=clip.truncated,
         )
     if told["removed"]:
-        reason = _REASON.search(text)
-        if reason is None:
+        reason = _reason(text)
+        if not reason:
             raise MalformedMail(f"mentors: {source[:80]!r} was removed, and for no reason")
         return MentorsPackageRemoved(
             source_name=name,
             distribution=clip.word(told["out"]),
-            reason=clip.text(reason["reason"], REASON),
+            reason=clip.text(reason, REASON),
             truncated=clip.truncated,
         )
     dsc = _DSC.search(text)
@@ -130,6 +128,13 @@ def _payload(told: re.Match[str], text: str) -> _Mentored:
         url=url,
         truncated=clip.truncated,
     )
+
+
+def _reason(text: str) -> str:
+    """Return what stands between debexpo's own words, which are followed by its thanks."""
+    lines = text.partition(_REASON)[2].split("\n")
+    end = next((n for n, line in enumerate(lines) if line in ("Thanks,", "-- ", "--")), len(lines))
+    return "\n".join(lines[:end]).strip()
 
 
 def _name(text: str, clip: Clip) -> str | None:
