@@ -193,6 +193,7 @@ class Gateway:
                 if judged and stopping():
                     break
                 judged.append(self._judge(mail, sha256, sources, fresh=sha256 in new))
+                failpoint.reached("judged")
             failpoint.reached("examined")
             now = self._clock()
             with self._outbox.transaction():
@@ -274,6 +275,7 @@ class Gateway:
                 backfill=mail.backfill,
             ),
         )
+        failpoint.reached("kept")
 
     def _settle(self, one: _Judged, now: datetime) -> Outcome:
         """Record one verdict with its events, inside the transaction."""

@@ -151,6 +151,8 @@ class Place:
         self._look_into_tmp()
         self._more = len(new) == BACKLOG
         self._backlog.extend(new)
+        if new:
+            failpoint.reached("scanned")
 
     def work(self, *, stopping: Callable[[], bool]) -> int:
         """Bring the next batch of waiting files to their verdicts; return how many there were."""
@@ -289,6 +291,7 @@ class Place:
                 verdict = self._gateway.refuse(self._odd(found), error)
                 self._finish(found, verdict.verdict)
             else:
+                failpoint.reached("read")
                 self._told.discard(found.base)
                 size += len(raw)
                 self._credit -= 1
@@ -319,6 +322,7 @@ class Place:
                 maildir.finish(found, "delete")
             elif self._after == "seen" and verdict not in _KEPT:
                 maildir.finish(found, "seen")
+            failpoint.reached("finished")
         except MailbridgeError as error:
             # What it says is safe; only the file stays where it is.
             if found.base not in self._told:

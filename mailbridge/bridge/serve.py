@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from mailbridge import config as configuration
-from mailbridge import maildir
+from mailbridge import failpoint, maildir
 from mailbridge.bridge import compose
 from mailbridge.bridge.deliver import Gateway, Settings
 from mailbridge.bridge.loop import Loop, Stop
@@ -213,6 +213,7 @@ def bridge(config: Config, *, accept_test: bool, sending: bool = True) -> Iterat
             maildir.make_maildir(state.spool)
         except OSError as error:
             raise StorageFailed(f"{state.spool}: cannot be made: {error.strerror}") from error
+        failpoint.reached("state-made")
         yield Bridge(config, state, accept_test=accept_test)
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from mailbridge import keyring
+from mailbridge import failpoint, keyring
 from mailbridge.bridge.quarantine import Quarantine
 from mailbridge.config import Config, qualified_name
 from mailbridge.errors import NeedsOperator, StorageFailed
@@ -47,6 +47,7 @@ def opened(config: Config) -> Iterator[State]:
     make(directory)
     with _alone(directory):
         key = _key(directory, config.entity)
+        failpoint.reached("key-made")
         outbox = Outbox(directory / OUTBOX, key, now=datetime.now(UTC))
     with outbox:
         yield State(directory, outbox, key)

@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 import zmq
 
+from mailbridge import failpoint
 from mailbridge.bridge.target import Ledger
 from mailbridge.errors import MalformedEvent, NeedsOperator, TryAgain
 from mailbridge.event import canonical, parse_json
@@ -100,7 +101,9 @@ class RelayTarget:
         while (answer := self._receive()) is not None:
             self._take(answer, now)
         if self._acked > before:
+            failpoint.reached("answered")
             self._ledger.acknowledge(self.name, self._acked)
+            failpoint.reached("acknowledged")
         if now >= self._held_until:
             self._send_due(now)
         due = max(self._head_at, self._held_until)
@@ -134,6 +137,7 @@ class RelayTarget:
     def _send_due(self, now: float) -> None:
         if now >= self._head_at or (not self._agreed and now >= self._resend_at):
             self._give([self._ledger.signed_head(), b"head"])
+            failpoint.reached("head-sent")
             self._head_at = now + HEAD_EVERY
             if not self._agreed:
                 self._silence(now)
@@ -151,6 +155,7 @@ class RelayTarget:
             if self._sent == self._acked:
                 self._resend_at = now + self._patience
             self._sent = event.seq
+            failpoint.reached("sent")
 
     def _silence(self, now: float) -> None:
         """Wait twice as long as before for the next answer."""

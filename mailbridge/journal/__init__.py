@@ -16,6 +16,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
+from mailbridge import failpoint
 from mailbridge.errors import MailbridgeError
 from mailbridge.event import SignedEvent
 from mailbridge.feed import Head
@@ -192,6 +193,7 @@ class Journal(Reading):
                 self._file.db.execute("BEGIN IMMEDIATE")
                 yield batch
                 batch.write()
+                failpoint.reached("journal-commit")
                 self._file.db.execute("COMMIT")
         except BaseException:
             self._roll_back()

@@ -163,6 +163,7 @@ class Outbox:
                 yield
                 failpoint.reached("outbox-commit")
                 self._db.execute("COMMIT")
+                failpoint.reached("outbox-committed")
             except BaseException:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")

@@ -16,7 +16,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
@@ -65,8 +64,6 @@ class _Message(NamedTuple):
 
     peer: bytes
     frames: Sequence[bytes]
-    via: zmq.Frame
-    """Knows where it came from."""
 
 
 class Relay:
@@ -123,7 +120,8 @@ class Relay:
             self._close()
             raise
         self.key = secret.verify_key
-        claims = Claims()
+        failpoint.reached("relay-bound")
+        claims = Claims(self._journal, gate)
         self._submissions = Submissions(self._journal, gate, secret, claims)
         self._reads = Reads(self._journal, gate, secret, claims, self._answer_reader)
         self._published = self._journal.published()
@@ -247,6 +245,7 @@ class Relay:
             return
         for message in frames:
             _send(self._publish, message)
+            failpoint.reached("relay-publishing")
         self._published = newest
 
     def _publish_rest(self) -> None:
@@ -266,9 +265,7 @@ class Relay:
 
     def _take_request(self, message: _Message) -> None:
         try:
-            self._reads.take(
-                message.peer, message.frames, time.monotonic(), local=_is_local(message.via)
-            )
+            self._reads.take(message.peer, message.frames, time.monotonic())
         except MailbridgeError:
             raise
         except Exception:  # noqa: BLE001
@@ -277,6 +274,7 @@ class Relay:
 
     def _answer_reader(self, frames: Sequence[bytes]) -> None:
         # (To a reader that is gone, or does not fetch, ROUTER drops it.  He asks again.)
+        failpoint.reached("relay-read")
         _send(self._read, frames)
 
     def _count(self, answer: Answer) -> None:
@@ -336,19 +334,7 @@ def _receive(socket: sockets.Socket) -> _Message | None:
         frame = socket.recv(copy=False)
         if len(frames) < _FRAMES:
             frames.append(frame.bytes)
-    return _Message(peer.bytes, frames, peer)
-
-
-def _is_local(frame: zmq.Frame) -> bool:
-    try:
-        address = str(frame.get("Peer-Address"))
-    except zmq.ZMQError:
-        # Over ipc:// there is none.
-        return True
-    try:
-        return ip_address(address.partition("%")[0]).is_loopback
-    except ValueError:
-        return not address
+    return _Message(peer.bytes, frames)
 
 
 def answer_facts(answer: Answer) -> tuple[object, ...]:
