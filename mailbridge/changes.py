@@ -132,6 +132,18 @@ def upload_stem(names: Iterable[str]) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
+def derived_stem(changes: Changes) -> str:
+    """Return the name that dpkg-buildpackage gives a .changes, without `.changes`."""
+    built = [arch for arch in changes.architectures if arch not in ("source", "all")]
+    if len(built) > 1:
+        arch = "multi"
+    elif built:
+        arch = built[0]
+    else:
+        arch = "all" if "all" in changes.architectures else "source"
+    return f"{changes.source}_{changes.version.rpartition(':')[2]}_{arch}"
+
+
 def bugs_closed(text: str) -> list[int]:
     """
     Return the bugs that a changelog closes, each once, as dpkg finds them.

@@ -231,6 +231,18 @@ def is_tag(text: str) -> bool:
     return len(text) <= 200 and _TAG.fullmatch(text) is not None  # noqa: PLR2004
 
 
+def whole_tag(name: str, namespace: str) -> str:
+    """
+    Return the tag of the event *name* of a bridge that emits under *namespace*.
+
+    A site's own tag has dots and stands for itself; what is made up goes nowhere else, though.
+
+    >>> whole_tag("bug-closed", "_lk.mailbridge"), whole_tag("org.example.x", "_lk.mailbridge")
+    ('_lk.mailbridge.bug-closed', 'org.example.x')
+    """
+    return name if "." in name and namespace != TEST_NAMESPACE else f"{namespace}.{name}"
+
+
 def _canonical_object(raw: bytes) -> dict[str, Any] | None:
     """
     Return the object in *raw* if it is canonical JSON of the plain kind, as our own events are.

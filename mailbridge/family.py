@@ -29,6 +29,8 @@ class Family(StrEnum):
     PHABRICATOR = "phabricator"
     BUGZILLA = "bugzilla"
     SECURITY = "security"
+    SITE = "site"
+    """None that we know, and one that a rule of the site claims."""
     MENTORS = "mentors"
 
 
@@ -52,7 +54,7 @@ NONE: Final = NoEvent("not-ours", "not from an archive or tracker that we know")
 _BOUNCER: Final = re.compile(r"(?i)(?:mailer-daemon|postmaster)(?:@|$)")
 _AWAY: Final = re.compile(r"(?i)(?:out of (?:the )?office|automatic reply:|auto:|autoreply:)")
 _ADMIN: Final = re.compile(
-    r"(?i).* post from .* requires approval$|.*moderator request\(s\) waiting$"
+    r"(?i)(?>.*? post from ).* requires approval$|.*moderator request\(s\) waiting$"
     r"|your message to .* awaits moderator approval$|confirm [0-9a-f]{16,}$"
     r"|.*mailing list memberships reminder$|bounce action notification$"
 )

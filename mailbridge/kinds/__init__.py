@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Literal
 
 import msgspec
 
 from mailbridge.errors import MalformedMail
-from mailbridge.family import Family, NoEvent, archive_of, family
+from mailbridge.family import NONE, Family, NoEvent, archive_of, family
 from mailbridge.mail import Mail
 from mailbridge.payloads import WORD, Clip, Event, Payload
 
@@ -35,6 +35,8 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     pool_url: str | None = None
     addresses: bool = False
     """Whether the addresses of people who write bug mail may go into events."""
+    rules: tuple[Kind, ...] = ()
+    """The site's own kinds, asked about mail that no family claims."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +57,7 @@ Answer = Sequence[Event] | NoEvent | None
 
 
 class Kind(msgspec.Struct, frozen=True, kw_only=True):
-    """One module of this package, as a value."""
+    """One module of this package, or one rule of a site, as a value."""
 
     name: str
     summary: str
@@ -63,6 +65,8 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     payloads: tuple[type[Payload], ...]
     attested: str
     recognise: Callable[[Mail, Site, str], Answer]
+    archive: str | None = None
+    """What its mails speak of whatever the source says; a site's own kind may have one."""
 
 
 @cache
@@ -99,6 +103,11 @@ def recognise(mail: Mail, site: Site, *, known: Sequence[Kind] | None = None) ->
     sender: str | None = None
     try:
         found = family(mail)
+        if found is NONE and site.rules:
+            sender = Family.SITE.value
+            return _by_rule(mail, site) or Outcome(
+                outcome="ignored", code=NONE.code, reason=f"{NONE.words}, and of no rule of yours"
+            )
         if isinstance(found, NoEvent):
             return Outcome(outcome="ignored", code=found.code, reason=found.words)
         sender = found.value
@@ -114,11 +123,13 @@ def recognise(mail: Mail, site: Site, *, known: Sequence[Kind] | None = None) ->
         )
 
 
-def _claimed(
-    mail: Mail, site: Site, archive: str, sender: Family, known: Sequence[Kind]
-) -> Outcome:
-    claims: list[tuple[Kind, Sequence[Event] | NoEvent | MalformedMail]] = []
-    for kind in [kind for kind in known if kind.family is sender]:
+_Claim = tuple[Kind, Sequence[Event] | NoEvent | MalformedMail]
+
+
+def _claims(mail: Mail, site: Site, asked: Iterable[tuple[Kind, str]]) -> list[_Claim]:
+    """Return who of *asked*, each with its archive, claims *mail*, and how."""
+    claims: list[_Claim] = []
+    for kind, archive in asked:
         try:
             answer = kind.recognise(mail, site, archive)
         except MalformedMail as error:
@@ -126,12 +137,42 @@ def _claimed(
         else:
             if answer is not None:
                 claims.append((kind, answer))
+    return claims
+
+
+def _by_rule(mail: Mail, site: Site) -> Outcome | None:
+    """Return what a rule of the site makes of *mail*; None if it is none's."""
+    otherwise = site.archive or archive_of(mail, Family.SITE)
+    archives = {rule.name: Clip().word(rule.archive or otherwise) for rule in site.rules}
+    claims = _claims(mail, site, ((rule, archives[rule.name]) for rule in site.rules))
+    if not claims:
+        return None
+    names = " and ".join(rule.name for rule, _ in claims)
+    if len(claims) > 1:
+        # It is kept: who makes one of them stricter can have it tried again.
+        reason = f"rules {names} both claim it: make one of them stricter"
+        told = Outcome(
+            outcome="quarantined", kind=claims[0][0].name, code="ambiguous", reason=reason
+        )
+    else:
+        told = _told(*claims[0])
+    archive = archives[claims[0][0].name]
+    return msgspec.structs.replace(told, family=Family.SITE.value, archive=archive)
+
+
+def _claimed(
+    mail: Mail, site: Site, archive: str, sender: Family, known: Sequence[Kind]
+) -> Outcome:
+    claims = _claims(mail, site, ((kind, archive) for kind in known if kind.family is sender))
     if not claims:
         reason = f"mail of {sender.value}, of no kind that we know"
         return Outcome(outcome="ignored", code="no-kind", reason=reason)
     if len(claims) > 1:
         raise AssertionError(f"{' and '.join(kind.name for kind, _ in claims)} claim one mail")
-    ((kind, claim),) = claims
+    return _told(*claims[0])
+
+
+def _told(kind: Kind, claim: Sequence[Event] | NoEvent | MalformedMail) -> Outcome:
     if isinstance(claim, MalformedMail):
         reason = Clip().line(str(claim))
         return Outcome(outcome="quarantined", kind=kind.name, code="malformed", reason=reason)

@@ -16,7 +16,7 @@ import msgspec
 from mailbridge import dak
 from mailbridge.changes import (
     MAX_FILES,
-    Changes,
+    derived_stem,
     facts,
     identity,
     read_changes,
@@ -53,7 +53,7 @@ def recognise(mail: Mail, site: Site, archive: str) -> Sequence[Event] | NoEvent
     if where is None:
         where = dak.Suites(tuple(changes.distributions[:1]))
     names = [file.name for file in changes.files]
-    stem = dak.upload_name(mail, notice) or upload_stem(names) or _derived(changes)
+    stem = dak.upload_name(mail, notice) or upload_stem(names) or derived_stem(changes)
     told = {
         "repo": site.repo or archive.lower(),
         "upload_name": clip.word(stem),
@@ -87,18 +87,6 @@ def _event(
 def _suites(where: dak.Suites) -> tuple[str, ...]:
     """The suites it is in, or, where it is in none, those it waits for."""
     return where.suites or tuple(dict.fromkeys(suite for suite, _ in where.waiting))
-
-
-def _derived(changes: Changes) -> str:
-    """The name that dpkg-buildpackage gives a .changes of these architectures."""
-    built = [arch for arch in changes.architectures if arch not in ("source", "all")]
-    if len(built) > 1:
-        arch = "multi"
-    elif built:
-        arch = built[0]
-    else:
-        arch = "all" if "all" in changes.architectures else "source"
-    return f"{changes.source}_{changes.version.rpartition(':')[2]}_{arch}"
 
 
 def _listed(  # noqa: PLR0913, PLR0917 - what the mail tells, of one event
