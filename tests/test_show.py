@@ -198,6 +198,48 @@ BUG = {"bug": 123, "package": ["hello"], "title": "crashes", "actor_name": "Jane
             ["task T77 changed (raised priority)", "  crashes"],
         ),
         (
+            "package-upload-received",
+            {"upload_name": "hello_1", "success": True},
+            ["hello_1 reached the upload queue; the archive has not decided yet"],
+        ),
+        (
+            "package-upload-received",
+            {"upload_name": "hello_1", "success": False, "reason": "\nIt is not signed.\nAt all."},
+            ["hello_1 failed in the upload queue", "  It is not signed."],
+        ),
+        (
+            "package-upload-commented",
+            {"upload_name": "hello_1", "reason": "Why?"},
+            ["the archive's team asks about hello_1", "  Why?"],
+        ),
+        (
+            "package-removed",
+            {
+                "suites": ["unstable"],
+                "removals": [{"name": "hello", "version": "1"}, {"name": "world", "version": "2"}],
+                "reason": "ROM; dead\nupstream",
+                "bug": 7,
+            },
+            ["hello 1, world 2 removed from unstable, for bug #7", "  ROM; dead"],
+        ),
+        (
+            "package-override-changed",
+            {"source_name": "hello", "bug": 7, "summary": "Changed priority"},
+            ["what the archive says of hello changed, for bug #7", "  Changed priority"],
+        ),
+        (
+            "upload-permission-changed",
+            {"fingerprint": "F", "uid": "Jane", "allowed": ["a"], "denied": ["b", "c"]},
+            ["Jane may upload a, may no longer upload b, c"],
+        ),
+        (
+            "upload-permission-changed",
+            {"fingerprint": "F", "allowed": [], "denied": [], "removed": 3},
+            ["F lost 3 permissions to upload"],
+        ),
+        ("transition-completed", {"names": ["a"]}, ["transition completed: a"]),
+        ("transition-completed", {"names": ["a", "b"]}, ["transitions completed: a, b"]),
+        (
             "frobnicated",
             {"a": 1, "b": ["x", "y"], "c": True, "d": False, "e": {}, "archive": "Debian"},
             ["frobnicated: a=1, b=x, y, c=yes"],
@@ -232,6 +274,10 @@ KEYS = [
     "is_new",
     "automatic",
     "reason",
+    "removals",
+    "removed",
+    "allowed",
+    "uid",
     "provenance",
     "via",
 ]
@@ -243,6 +289,7 @@ KEYS = [
             *("package-upload-accepted", "package-upload-rejected", "bug-closed", "bugs-changed"),
             *("package-migrated", "migration-summary", "security-advisory-published"),
             *("package-build-failed", "bug-changed", "issue-closed", "task-changed"),
+            *("package-removed", "package-upload-received", "upload-permission-changed"),
         ]
     ),
     data=st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=5), ANY_JSON),

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
-Data = Mapping[str, Any]
+from mailbridge.sinks import archive
+from mailbridge.sinks.words import MANY, WIDE, Data, cut, listed, rows_at, text_at, texts_at
 
-MANY: Final = 5
-"""How many of a list are named before the rest is counted."""
-WIDE: Final = 160
-"""How much of somebody's free text stands in one line."""
 LINE: Final = 400
 """What no line exceeds, whatever is in it."""
 
@@ -35,7 +32,7 @@ def summary(tag: str, data: Data) -> list[str]:
     name = tag.rpartition(".")[2]
     teller = _TELLERS.get(name)
     lines = (teller(data) if teller else []) or [f"{name}: {_anything(data)}"]
-    return [safe(_cut(line, LINE)) for line in lines]
+    return [safe(cut(line, LINE)) for line in lines]
 
 
 def safe(text: str) -> str:
@@ -60,7 +57,7 @@ def backing(data: Data) -> str:
     """
     how, who = _sent_by(data)
     words = _BACKING.get(how, "a way we do not know: {}") if how else "nothing that it tells"
-    return safe(words.format(repr(_cut(who or how))))
+    return safe(words.format(repr(cut(who or how))))
 
 
 def signature(data: Data) -> str | None:
@@ -74,9 +71,9 @@ def signature(data: Data) -> str | None:
     told = claims.get("signed_by") if isinstance(claims, Mapping) else None
     if not isinstance(told, Mapping) or told.get("how") != "openpgp":
         return None
-    words = _SIGNED.get(_word(told, "status"), "signed, with a result we do not know")
-    fingerprint = _word(told, "fingerprint")
-    return safe(f"{words} ({_cut(fingerprint)})" if fingerprint else words)
+    words = _SIGNED.get(text_at(told, "status"), "signed, with a result we do not know")
+    fingerprint = text_at(told, "fingerprint")
+    return safe(f"{words} ({cut(fingerprint)})" if fingerprint else words)
 
 
 def is_proved(data: Data) -> bool:
@@ -89,7 +86,7 @@ def _sent_by(data: Data) -> tuple[str, str]:
     sent_by = claims.get("sent_by") if isinstance(claims, Mapping) else None
     if not isinstance(sent_by, Mapping):
         return "", ""
-    return _word(sent_by, "how"), _word(sent_by, "who")
+    return text_at(sent_by, "how"), text_at(sent_by, "who")
 
 
 _BACKING: Final = {
@@ -111,194 +108,75 @@ _SIGNED: Final = {
 }
 
 
-# -- uploads ---------------------------------------------------------------------------------------
-
-
-def _accepted(data: Data) -> list[str]:
-    suites = _words(data, "suites") or _words(data, "suite")
-    into = f" into {_listed(suites)}" if suites else ""
-    if data.get("is_new") is True:
-        return _upload(data, f"waits in NEW{into}")
-    return _upload(data, f"accepted{into}")
-
-
-def _held(data: Data) -> list[str]:
-    queue = _word(data, "policy_queue") or _listed(_words(data, "policy_suites"))
-    suite = _word(data, "suite")
-    return _upload(data, f"waits in {queue or 'a queue'}" + (f" for {suite}" if suite else ""))
-
-
-def _queued_new(data: Data) -> list[str]:
-    suite = _word(data, "suite")
-    return _upload(data, "waits in NEW" + (f" for {suite}" if suite else ""))
-
-
-def _rejected(data: Data) -> list[str]:
-    automatic = data.get("automatic")
-    by = " automatically" if automatic is True else " by hand" if automatic is False else ""
-    reason = _first_line(_word(data, "reason"))
-    return _upload(data, f"rejected{by}") + ([f"  {reason}"] if reason else [])
-
-
-def _upload(data: Data, what: str) -> list[str]:
-    name = _word(data, "source_name")
-    upload = _word(data, "upload_name")
-    if not name and not upload:
-        return []
-    version = _word(data, "version") or _word(data, "source_version")
-    line = f"{name} {version}".strip() if name else upload
-    line += f" {what}"
-    if uploader := _word(data, "uploader_name"):
-        line += f", by {uploader}"
-    if closes := _words(data, "closes"):
-        line += f", closes {_listed([f'#{bug}' for bug in closes])}"
-    change = _first_change(_word(data, "changes"))
-    return [line, f"  {change}"] if change else [line]
-
-
-def _first_change(changes: str) -> str:
-    """Return the first entry of a Changes field, behind its `hello (2.10-3) unstable; ...`."""
-    for line in changes.splitlines():
-        text = line.strip()
-        if text.startswith(("* ", "- ", "+ ")):
-            return _cut(text[2:].strip())
-    return ""
-
-
-# -- packages, builds, advisories ------------------------------------------------------------------
-
-
-def _migrated(data: Data) -> list[str]:
-    new, old = _word(data, "version_new"), _word(data, "version_old")
-    suite = _word(data, "suite") or "a suite"
-    if not (name := _word(data, "source_name")):
-        return []
-    if new in ("", "-"):
-        line = f"{name} {old} removed from {suite}"
-    else:
-        line = f"{name} {new} migrated to {suite}" + (f", after {old}" if old != "-" else "")
-    hint = _word(data, "hint")
-    return [line, f"  {_cut(hint)}"] if hint else [line]
-
-
-def _day(data: Data) -> list[str]:
-    count = data.get("count")
-    if not isinstance(count, int) or isinstance(count, bool):
-        return []
-    names = _listed(_words(data, "packages"), count)
-    what = "removed from" if _word(data, "what") == "removed" else "migrated to"
-    return [f"{count} {what} {_word(data, 'suite')}: {names}"]
-
-
-def _advisory(data: Data) -> list[str]:
-    if not (name := _word(data, "advisory")):
-        return []
-    fixed = data.get("fixed_versions")
-    told = [f"{s} {v}" for s, v in fixed.items()] if isinstance(fixed, Mapping) else []
-    line = f"{name}: {_listed(_words(data, 'source_names'))}"
-    line += f" fixed in {_listed(told)}" if told else ""
-    cves = _listed(_words(data, "cves"))
-    return [line + (f" ({cves})" if cves else ""), f"  {_cut(_word(data, 'title'))}"]
-
-
-def _build_failed(data: Data) -> list[str]:
-    return _build(data, "failed to build")
-
-
-def _built(data: Data) -> list[str]:
-    return _build(data, "built")
-
-
-def _build(data: Data, what: str) -> list[str]:
-    if not (name := _word(data, "pkgname")):
-        return []
-    suite, state, log = (_word(data, key) for key in ("suite", "state", "log_url"))
-    line = f"{name} {_word(data, 'version')} {what} on {_word(data, 'architecture')}"
-    line += (f" for {suite}" if suite else "") + (f" ({state})" if state else "")
-    return [line, f"  {_cut(log)}"] if log else [line]
-
-
-def _recipe(data: Data) -> list[str]:
-    what = "built" if data.get("success") is True else "failed to build"
-    recipe, suite, state = (_word(data, key) for key in ("recipe", "suite", "state"))
-    return [f"recipe {recipe} {what} for {suite} ({state})"] if recipe else []
-
-
-def _autoremoval(data: Data) -> list[str]:
-    name, suite, date = (_word(data, key) for key in ("source_name", "suite", "date"))
-    bugs = _listed([f"#{bug}" for bug in _words(data, "bugs")])
-    line = f"{name} {_word(data, 'source_version')} leaves {suite} on {date}"
-    return [line + (f", for {bugs}" if bugs else "")] if name else []
-
-
 # -- bugs ------------------------------------------------------------------------------------------
 
 
 def _reported(data: Data) -> list[str]:
-    details = [_word(data, "severity"), *_words(data, "tags")]
-    return _bug(data, "reported", _word(data, "actor_name"), [text for text in details if text])
+    details = [text_at(data, "severity"), *texts_at(data, "tags")]
+    return _bug(data, "reported", text_at(data, "actor_name"), [text for text in details if text])
 
 
 def _commented(data: Data) -> list[str]:
     patch = ["with a patch"] if data.get("has_patch") is True else []
-    return _bug(data, "commented on", _word(data, "actor_name"), patch)
+    return _bug(data, "commented on", text_at(data, "actor_name"), patch)
 
 
 def _closed(data: Data) -> list[str]:
-    version = _word(data, "fixed_version")
-    fixed = " ".join(filter(None, (_word(data, "fixed_source"), version)))
+    version = text_at(data, "fixed_version")
+    fixed = " ".join(filter(None, (text_at(data, "fixed_source"), version)))
     ways = {
         "upload": f"closed by the upload of {fixed}" if fixed else "closed by an upload",
         "removal": "closed: package removed",
     }
-    what = ways.get(_word(data, "via"), f"closed, fixed in {fixed}" if version else "closed")
-    return _bug(data, what, _word(data, "done_by") or _word(data, "actor_name"), [])
+    what = ways.get(text_at(data, "via"), f"closed, fixed in {fixed}" if version else "closed")
+    return _bug(data, what, text_at(data, "done_by") or text_at(data, "actor_name"), [])
 
 
 def _bug(data: Data, what: str, who: str, details: list[str]) -> list[str]:
-    number = _word(data, "bug")
+    number = text_at(data, "bug")
     if not number:
         return []
-    packages = _words(data, "package") or _words(data, "source")
-    line = f"bug #{number}" + (f" in {_listed(packages)}" if packages else "") + f" {what}"
+    packages = texts_at(data, "package") or texts_at(data, "source")
+    line = f"bug #{number}" + (f" in {listed(packages)}" if packages else "") + f" {what}"
     line += f", by {who}" if who else ""
     line += f" ({', '.join(details[: MANY + 1])})" if details else ""
-    title = _word(data, "title")
-    return [line, f"  {_cut(title)}"] if title else [line]
+    title = text_at(data, "title")
+    return [line, f"  {cut(title)}"] if title else [line]
 
 
 def _bug_changed(data: Data) -> list[str]:
-    return _bug(data, "changed", _word(data, "actor_name"), _details(data))
+    return _bug(data, "changed", text_at(data, "actor_name"), _details(data))
 
 
 def _details(data: Data) -> list[str]:
-    changes = data.get("changes")
-    rows = [c for c in changes if isinstance(c, Mapping)] if isinstance(changes, list) else []
-    return [f"{_word(row, 'action')} {_cut(_word(row, 'new'), WIDE // 4)}".strip() for row in rows]
+    return [
+        f"{text_at(row, 'action')} {cut(text_at(row, 'new'), WIDE // 4)}".strip()
+        for row in rows_at(data, "changes")
+    ]
 
 
 def _item(name: str, data: Data) -> list[str]:
     """Tell of an issue, a merge request or a task: `issue-closed` and the like."""
     noun, _, what = name.rpartition("-")
-    number = _word(data, "iid") or _word(data, "task")
+    number = text_at(data, "iid") or text_at(data, "task")
     mark = {"issue": "#", "merge-request": "!", "task": "T"}[noun]
-    line = f"{noun.replace('-', ' ')} {_word(data, 'project')}{mark}{number}"
+    line = f"{noun.replace('-', ' ')} {text_at(data, 'project')}{mark}{number}"
     line += f" {what}" + (" on" if what == "commented" else "")
-    line += f", by {who}" if (who := _word(data, "actor_name")) else ""
-    verb = _word(data, "verb")
+    line += f", by {who}" if (who := text_at(data, "actor_name")) else ""
+    verb = text_at(data, "verb")
     line += f" ({verb.lower()})" if what == "changed" and verb else ""
-    title = _word(data, "title")
-    return ([line, f"  {_cut(title)}"] if title else [line]) if number else []
+    title = text_at(data, "title")
+    return ([line, f"  {cut(title)}"] if title else [line]) if number else []
 
 
 def _forwarded(data: Data) -> list[str]:
-    where = _word(data, "forwarded_to")
+    where = text_at(data, "forwarded_to")
     what = f"forwarded to {where}" if where else "forwarded to its upstream"
-    return _bug(data, what, _word(data, "actor_name"), [])
+    return _bug(data, what, text_at(data, "actor_name"), [])
 
 
 def _submitter_changed(data: Data) -> list[str]:
-    new = _word(data, "new_submitter")
+    new = text_at(data, "new_submitter")
     return _bug(data, f"has a new submitter{f', {new}' if new else ''}", "", [])
 
 
@@ -306,27 +184,24 @@ def _changed(data: Data) -> list[str]:
     total = data.get("bugs_total")
     if not isinstance(total, int) or isinstance(total, bool):
         return []
-    bugs = [f"#{bug}" for bug in _words(data, "bugs")]
-    line = f"bug{'' if total == 1 else 's'} {_listed(bugs, total)}" if bugs else "no bug"
-    line += f" changed, by {who}" if (who := _word(data, "actor_name")) else " changed"
+    bugs = [f"#{bug}" for bug in texts_at(data, "bugs")]
+    line = f"bug{'' if total == 1 else 's'} {listed(bugs, total)}" if bugs else "no bug"
+    line += f" changed, by {who}" if (who := text_at(data, "actor_name")) else " changed"
     errors = data.get("errors")
     line += (
         f" ({errors} command{'' if errors == 1 else 's'} failed)"
         if isinstance(errors, int) and errors
         else ""
     )
-    changes = data.get("changes")
-    told = (
-        [_change(c) for c in changes if isinstance(c, Mapping)] if isinstance(changes, list) else []
-    )
-    return [line, *(f"  {text}" for text in told[:2])]
+    told = [_change(row) for row in rows_at(data, "changes")[:2]]
+    return [line, *(f"  {text}" for text in told)]
 
 
 def _change(change: Data) -> str:
-    old, new = _cut(_word(change, "old"), WIDE // 2), _cut(_word(change, "new"), WIDE // 2)
+    old, new = cut(text_at(change, "old"), WIDE // 2), cut(text_at(change, "new"), WIDE // 2)
     what = " -> ".join(filter(None, (old, new)))
     failed = " (failed)" if change.get("ok") is False else ""
-    text = f"#{_word(change, 'bug')} {_word(change, 'action').replace('-', ' ')}"
+    text = f"#{text_at(change, 'bug')} {text_at(change, 'action').replace('-', ' ')}"
     return f"{text}{f': {what}' if what else ''}{failed}"
 
 
@@ -352,19 +227,16 @@ def _anything(data: Data) -> str:
     """Return the first few plain facts of an event nobody told us how to show."""
     facts: list[str] = []
     for key in data:
-        if key in _BRIDGE_S_OWN or not (told := _listed(_words(data, key))):
+        if key in _BRIDGE_S_OWN or not (told := listed(texts_at(data, key))):
             continue
         if len(facts) == MANY:
             return f"{', '.join(facts)}, and more"
-        facts.append(f"{_cut(str(key))}={_cut(told)}")
+        facts.append(f"{cut(str(key))}={cut(told)}")
     return ", ".join(facts) or "(no details)"
 
 
 _TELLERS: Final[dict[str, Callable[[Data], list[str]]]] = {
-    "package-upload-accepted": _accepted,
-    "package-upload-held": _held,
-    "package-upload-queued-new": _queued_new,
-    "package-upload-rejected": _rejected,
+    **archive.TELLERS,
     "bug-reported": _reported,
     "bug-commented": _commented,
     "bug-closed": _closed,
@@ -372,48 +244,9 @@ _TELLERS: Final[dict[str, Callable[[Data], list[str]]]] = {
     "bug-submitter-changed": _submitter_changed,
     "bug-changed": _bug_changed,
     "bugs-changed": _changed,
-    "package-migrated": _migrated,
-    "package-migrated-away": _migrated,
-    "migration-summary": _day,
-    "security-advisory-published": _advisory,
-    "package-build-failed": _build_failed,
-    "package-build-success": _built,
-    "recipe-build-finished": _recipe,
-    "package-autoremoval-scheduled": _autoremoval,
     **{
         f"{noun}-{what}": partial(_item, f"{noun}-{what}")
         for noun in ("issue", "merge-request", "task")
         for what in ("created", "changed", "closed", "merged", "commented")
     },
 }
-
-
-def _word(data: Data, key: str) -> str:
-    value = data.get(key)
-    if isinstance(value, str):
-        return value
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
-
-
-def _words(data: Data, key: str) -> list[str]:
-    value = data.get(key)
-    if value is True:
-        return ["yes"]
-    if isinstance(value, list):
-        return [str(item) for item in value if isinstance(item, str | int) and item != ""]
-    word = _word(data, key)
-    return [word] if word else []
-
-
-def _listed(words: list[str], total: int = 0) -> str:
-    shown = ", ".join(words[:MANY])
-    total = max(total, len(words))
-    return shown if total <= MANY else f"{shown} and {total - len(words[:MANY])} more"
-
-
-def _first_line(text: str) -> str:
-    return next((_cut(line.strip()) for line in text.splitlines() if line.strip()), "")
-
-
-def _cut(text: str, limit: int = WIDE) -> str:
-    return text if len(text) <= limit else f"{text[:limit].rstrip()}…"
