@@ -101,6 +101,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     mailgun_absent: bool = False
     """The operator's word that no Laniakea mailgun listens; needed for `stand_in`."""
     max_mail: str = "25M"
+    rules: str = ""
+    """Where a site's own rules are: a TOML file, or a directory of them."""
     source: tuple[Source, ...] = ()
     relay: Relay = Relay()
     submit: Submit = Submit()

@@ -19,10 +19,12 @@ from mailbridge import kinds
 from mailbridge.bridge.prove import Prover, stated
 from mailbridge.config import Source
 from mailbridge.errors import ConfigError, MalformedMail, NotCanonical, Unchecked
-from mailbridge.event import MAX_EVENT_BYTES, TEST_NAMESPACE, canonical, event_uuid
+from mailbridge.event import MAX_EVENT_BYTES, TEST_NAMESPACE, canonical, event_uuid, whole_tag
 from mailbridge.mail import MAX_MAIL, Mail, has_marker, read_mail
 from mailbridge.payloads import Common, Event, Payload, without_surrogates
 from mailbridge.proof import Provenance, reaches
+from mailbridge.rules import NONE as NO_RULES
+from mailbridge.rules import Rules
 
 ENVELOPE: Final = 4 * 1024
 """Room for what an event has around its data: feed, signatures, origin; generously."""
@@ -80,6 +82,7 @@ def examine(  # noqa: PLR0913 - each is a switch of its own, and named at every 
     max_mail: int = MAX_MAIL,
     changes_cap: int | None = None,
     prover: Prover | None = None,
+    rules: Rules = NO_RULES,
 ) -> Examined:
     """
     Return what *raw*, a mail that came by *source*, becomes.  Never raises for what is in a mail.
@@ -87,6 +90,7 @@ def examine(  # noqa: PLR0913 - each is a switch of its own, and named at every 
     *received* is what the file's time says; *everything* explains as if all kinds were switched on;
     *accept_test* takes made-up mail, for the test namespace; *changes_cap* is Lighthouse's profile.
     Without a *prover* nothing is proved: what the operator states is all that backs a mail.
+    The *rules* are the site's own, asked where none of our families claims the mail.
     """
     prover = prover or Prover()
     try:
@@ -100,7 +104,11 @@ def examine(  # noqa: PLR0913 - each is a switch of its own, and named at every 
             provenance=stated(source),
         )
     site = kinds.Site(
-        archive=source.archive, repo=source.repo, pool_url=source.pool_url, addresses=addresses
+        archive=source.archive,
+        repo=source.repo,
+        pool_url=source.pool_url,
+        addresses=addresses,
+        rules=rules.kinds,
     )
     barred = _barred(mail, source, accept_test=accept_test)
     found = barred or kinds.recognise(mail, site)
@@ -154,10 +162,10 @@ Switch = Literal["on", "list", "off"]
 """An event goes out: always, only of a mail that came through a list, never."""
 
 
-def switches(source: Source) -> dict[str, Switch]:
+def switches(source: Source, rules: Rules = NO_RULES) -> dict[str, Switch]:
     """Return the switch of every event, by its name, as *source* has them."""
     found: dict[str, Switch] = {}
-    for kind in kinds.kinds():
+    for kind in (*kinds.kinds(), *rules.kinds):
         wanted = _wanted(source, kind.family.value, kind.name)
         for payload in kind.payloads:
             # Of several kinds that give one event, one that is wanted is enough.
@@ -168,15 +176,15 @@ def switches(source: Source) -> dict[str, Switch]:
     return found
 
 
-def check(sources: Iterable[Source]) -> None:
+def check(sources: Iterable[Source], rules: Rules = NO_RULES) -> None:
     """
     Return if every word in `kinds` and `emit` of *sources* is known; else raise `ConfigError`.
 
     (`config` cannot: it does not know the kinds.)
     """
-    known = kinds.kinds()
+    known = (*kinds.kinds(), *rules.kinds)
     words = sorted({kind.family.value for kind in known} | {kind.name for kind in known})
-    names = sorted(kinds.payloads())
+    names = sorted({*kinds.payloads(), *rules.own})
     for source in sources:
         _check_words(source, "kinds", source.kinds, words)
         _check_words(source, "emit", source.emit, names)
@@ -252,7 +260,7 @@ def _composed(
     return Composed(
         uuid=event_uuid(common.archive, said, event.identity),
         name=event.name,
-        tag=f"{namespace}.{event.name}",
+        tag=whole_tag(event.name, namespace),
         author=without_surrogates(event.author) if event.author else None,
         data=data,
         on=on,

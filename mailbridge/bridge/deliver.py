@@ -24,6 +24,8 @@ from mailbridge.event import FORMAT
 from mailbridge.mail import MAX_MAIL, has_marker, read_mail
 from mailbridge.maildir import NotAMail
 from mailbridge.outbox import FileKey, Outbox, Verdict
+from mailbridge.rules import NONE as NO_RULES
+from mailbridge.rules import Rules
 
 log = logging.getLogger("mailbridge.deliver")
 
@@ -46,6 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     accept_test: bool = False
     max_mail: int = MAX_MAIL
     changes_cap: int | None = None
+    rules: Rules = NO_RULES
 
 
 class Delivery(NamedTuple):
@@ -239,6 +242,7 @@ class Gateway:
                 max_mail=self._settings.max_mail,
                 changes_cap=self._settings.changes_cap,
                 prover=self._prover,
+                rules=self._settings.rules,
             )
             for source in sources
         ]

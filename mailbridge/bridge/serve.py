@@ -25,6 +25,7 @@ from mailbridge.bridge.target import Target
 from mailbridge.config import Config, Source
 from mailbridge.errors import ConfigError, StorageFailed
 from mailbridge.outbox import SenderLock
+from mailbridge.rules import load as load_rules
 from mailbridge.service import notify
 
 log = logging.getLogger("mailbridge.bridge")
@@ -108,6 +109,7 @@ def settings(config: Config, *, accept_test: bool) -> Settings:
         accept_test=accept_test,
         max_mail=configuration.size(config.max_mail),
         changes_cap=lighthouse.changes_cap if lighthouse else None,
+        rules=load_rules(config.rules),
     )
 
 
@@ -201,7 +203,7 @@ def bridge(config: Config, *, accept_test: bool, sending: bool = True) -> Iterat
     Raises `TryAgain` where another one runs, `ConfigError`, `NeedsOperator`, `StorageFailed`.
     """
     configuration.check(config)
-    compose.check(config.source)
+    compose.check(config.source, load_rules(config.rules))
     directory = config.state_dir
     make(directory)
     with ExitStack() as stack:
