@@ -50,6 +50,52 @@ Severity set to 'grave' from 'minor'
     assert event_of(text).data["bugs"] == []
 
 
+def test_what_is_told_once_for_each_of_merged_bugs_is_one_change_of_each() -> None:
+    text = """> tags 1 patch
+Bug #1 [hello] a
+Bug #2 [hello] b
+Added tag(s) patch.
+Added tag(s) patch.
+> tags 1 patch
+Bug #1 [hello] a
+Added tag(s) patch.
+> forcemerge 1 2
+Bug #1 [hello] a
+Bug #1 [hello] a
+Marked as found in versions hello/2.10-3.
+Bug #2 [hello] b
+Severity set to 'important' from 'normal'
+Marked as found in versions hello/2.9-1.
+Merged 1 2
+"""
+
+    assert changes(text) == [
+        (1, "tags-added", None, "patch", True),
+        (2, "tags-added", None, "patch", True),
+        (1, "tags-added", None, "patch", True),
+        (1, "found-added", None, "hello/2.10-3", True),
+        (2, "severity", "normal", "important", True),
+        (2, "found-added", None, "hello/2.9-1", True),
+        (1, "merged", None, "2", True),
+    ]
+
+
+@pytest.mark.edge(54)
+@pytest.mark.parametrize("same", [True, False])
+def test_many_results_about_many_bugs_cost_little(same: bool) -> None:  # noqa: FBT001 - a parameter
+    bugs = "".join(f"Bug #{number} [hello] a\n" for number in range(1, 9_000))
+    results = "".join(f"Added tag(s) t{0 if same else number}.\n" for number in range(9_000))
+
+    started = time.process_time()
+    told = event_of(f"> tags 1 x\n{bugs}{results}").data
+    took = time.process_time() - started
+
+    assert told["truncated"]
+    assert told["bugs_total"] == 8_999
+    # A guard against quadratic time, not a measure of speed.
+    assert took < 30
+
+
 def test_bugs_in_a_row_share_the_result_and_others_do_not() -> None:
     text = """> severity 1 minor
 Bug #1 [hello] a

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -20,6 +20,8 @@ CHANGES: Final = 50
 LINES: Final = 20_000
 LINE: Final = 4_000
 """More than that nobody honest sends; what is beyond is cut off."""
+MOST: Final = 100_000
+"""As many times a result is taken for a bug; each may be about all bugs of a long row."""
 
 
 class BugChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -179,7 +181,7 @@ _VERBS: Final = {
 
 # Since 2009 one verb for many: two such changes stand in one line, joined by "; ".
 _CLAUSES: Final = tuple(
-    (action, re.compile(pattern, re.IGNORECASE))
+    (action, re.compile(pattern, re.IGNORECASE | re.DOTALL))
     for action, pattern in (
         ("tags-added", r"added tag\(s\) (?P<new>.+)|tags added: (?P<new2>.+)"),
         ("tags-removed", r"removed tag\(s\) (?P<old>.+)|tags removed: (?P<old2>.+)"),
@@ -239,13 +241,29 @@ class _Read:
         self.commands = 0
         self.changes: list[_Change] = []
         self._bugs: dict[int, None] = {}
+        self._of_command: set[_Change] = set()
+        self._taken = 0
         self.is_cut = False
 
     @property
     def bugs(self) -> list[int]:
         return list(self._bugs)
 
+    def begin(self) -> None:
+        """Another command begins."""
+        self._of_command.clear()
+
+    @property
+    def is_full(self) -> bool:
+        return self._taken >= MOST
+
     def add(self, change: _Change) -> None:
+        self._taken += 1
+        self.is_cut |= self.is_full
+        # What debbugs does to merged bugs it tells once for each of them, below all their names.
+        if self.is_full or change in self._of_command:
+            return
+        self._of_command.add(change)
         self.changes.append(change)
         self.touch(change.bug)
         if change.action in ("merged", "cloned"):
@@ -262,22 +280,26 @@ def _read(text: str) -> _Read:
     read.is_cut = len(lines) > LINES
     begin = next((n for n, line in enumerate(lines) if _BEGIN.fullmatch(line.strip())), len(lines))
     command = ""
-    group: list[int] = []
+    group: dict[int, None] = {}
     is_open = failed = False
     for long in lines[begin + 1 : LINES]:
         line = long[:LINE].strip()
+        if read.is_full:
+            break
         if long.startswith(">"):
             # The echo of what somebody wrote: a command, or anything that looks like a result.
             command = line[1:].strip()
             read.commands += _is_command(long[1:])
-            group, is_open, failed = [], False, False
+            group, is_open, failed = {}, False, False
+            read.begin()
         elif _END.fullmatch(line):
             break
         elif context := _CONTEXT.match(line):
             # Bugs in a row share what follows: they are merged.
-            group = [*(group if is_open else ()), int(context["bug"])]
+            group = group if is_open else {}
+            group[int(context["bug"])] = None
             is_open = True
-            read.touch(group[-1])
+            read.touch(int(context["bug"]))
         elif line:
             is_open = False
             for change in _changes(line, command, group):
@@ -296,7 +318,7 @@ def _is_command(echo: str) -> bool:
     return bool(text) and is_own and not _STOP.fullmatch(text)
 
 
-def _changes(line: str, command: str, group: list[int]) -> Iterator[_Change]:
+def _changes(line: str, command: str, group: Collection[int]) -> Iterator[_Change]:
     for action, fields in _clauses(line.removesuffix("."), command):
         named = fields.get("bug")
         for bug in [int(named)] if named else group or _of_command(command):
@@ -345,7 +367,7 @@ def _to_from(text: str, command: str) -> tuple[str, str]:
     return text, ""
 
 
-def _failures(command: str, group: list[int]) -> Iterator[_Change]:
+def _failures(command: str, group: Collection[int]) -> Iterator[_Change]:
     action = _VERBS.get((command.split() or [""])[0].lower())
     if action:
         for bug in group or _of_command(command):
