@@ -20,6 +20,7 @@ import msgspec
 from mailbridge.errors import MalformedEvent, NotCanonical
 
 FORMAT: Final = "1.0"
+_MINOR: Final = re.compile(r"1\.[0-9]{1,4}")
 """Version of Laniakea's event format that we write and read."""
 
 NAMESPACE: Final = "_lk.mailbridge"
@@ -195,7 +196,8 @@ def read_event(raw: bytes, *, limit: int = MAX_FRAME_BYTES) -> SignedEvent:
         raise MalformedEvent(f"no event: {error}") from error
     if wire.id is not None and wire.id != wire.tag:
         raise MalformedEvent(f"no event: id {wire.id[:80]!r} and tag {wire.tag[:80]!r} differ")
-    if wire.format != FORMAT:
+    if not _MINOR.fullmatch(wire.format):
+        # (A later 1.x may only add: what it adds is signed with the rest, and handed on.)
         raise MalformedEvent(f"no event: format {wire.format[:20]!r}, expected {FORMAT!r}")
     if not is_tag(wire.tag):
         raise MalformedEvent(f"no event: {wire.tag[:80]!r} is no tag")

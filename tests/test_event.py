@@ -87,6 +87,7 @@ def test_what_refers_to_itself_or_is_too_deep_is_refused() -> None:
         deep = deep.pop()
 
 
+@pytest.mark.fault(110)
 @pytest.mark.parametrize(
     "vector",
     json.loads((WIRE / "uuid.json").read_text("utf-8")),

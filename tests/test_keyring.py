@@ -150,6 +150,7 @@ def test_no_bytes_make_reading_a_key_file_fail_in_another_way(
         keyring.read_public(path)
 
 
+@pytest.mark.fault(108)
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o610])
 def test_a_secret_key_that_others_may_touch_is_refused(
     tmp_path: Path, key: SigningKey, mode: int
@@ -161,6 +162,7 @@ def test_a_secret_key_that_others_may_touch_is_refused(
         keyring.read_secret(secret)
 
 
+@pytest.mark.fault(109)
 def test_an_error_about_a_secret_key_never_shows_it(tmp_path: Path, key: SigningKey) -> None:
     secret, _ = keyring.write_pair(tmp_path, key)
     secret.write_text(secret.read_text().replace(key.seed_base64, key.seed_base64[:-1]))

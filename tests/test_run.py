@@ -263,6 +263,7 @@ def test_every_file_has_one_verdict(maildir: Path, state: Path) -> None:
     assert files == 5
 
 
+@pytest.mark.fault(107)
 def test_systemd_is_told_when_mail_is_taken_and_when_it_ends(
     maildir: Path, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from mailbridge.service import StopSignal, notify, one_line, set_up_logging
 
 
+@pytest.mark.fault(107)
 @pytest.mark.parametrize("abstract", [False, True])
 def test_systemd_is_told_at_a_path_or_an_abstract_socket(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, abstract: bool

@@ -39,6 +39,7 @@ def _said(*words: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.fault(104)
 @pytest.mark.needs_program("systemd-analyze")
 def test_systemd_finds_nothing_to_say_about_the_units(root: Path) -> None:
     done = _said("systemd-analyze", "verify", f"--root={root}", "--man=no", *UNITS)
@@ -56,6 +57,7 @@ def test_the_units_start_the_program_where_the_readme_installs_it(root: Path) ->
     assert done.stdout.count(f"/{PROGRAM} is not executable") == len(UNITS)
 
 
+@pytest.mark.fault(104)
 @pytest.mark.needs_program("systemd-analyze")
 @pytest.mark.parametrize("unit", UNITS)
 def test_a_unit_is_exposed_no_more_than_it_must_be(unit: str) -> None:
