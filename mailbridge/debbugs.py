@@ -22,7 +22,8 @@ _PR_MESSAGE: Final = re.compile(r"x-([a-z0-9]+)-pr-message")
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,8}")
 _BETWEEN: Final = re.compile(r"[,\s]+")
 _MESSAGE_ID: Final = re.compile(r"<([^<>]+)>")
-_VIA: Final = re.compile(r"\s+(?:via\s.*|\(via\s.*\))$", re.IGNORECASE)
+_VIA: Final = re.compile(r" via ", re.IGNORECASE)
+_VIA_IN_PARENTHESES: Final = re.compile(r" \(?via ", re.IGNORECASE)
 _SPOOL: Final = re.compile(r"from |by |via spool by .*\(code (?P<code>[A-Z])\b")
 _PSEUDO_HEADER: Final = re.compile(r"([\w-]+):[\s\xa0]*(\S.*)")
 _AS_WRITTEN: Final = frozenset(("owner", "forwarded", "version", "source-version", "done"))
@@ -107,13 +108,14 @@ def tags(mail: Mail, found: Notice) -> list[str]:
 def author(mail: Mail) -> Person:
     """Return who wrote a report or a followup, even if a list put itself in From."""
     who = person(mail.header("From") or "")
-    if not who.name or not _VIA.search(who.name):
+    own = _before_via(who.name)
+    if own == who.name:
         return who
     # debbugs copied From to Resent-From before any list could touch it.
     before = person(mail.header("Resent-From") or "")
-    if before.address and not (before.name and _VIA.search(before.name)):
+    if before.address and _before_via(before.name) == before.name:
         return before
-    return Person(_VIA.sub("", who.name).strip("'\" ") or None, None)
+    return Person((own or "").strip("'\" ") or None, None)
 
 
 def written_as(mail: Mail) -> str:
@@ -228,6 +230,13 @@ def _behind_number(subject: str, bug: int) -> str:
     # debbugs puts it first, so whatever stands before is a list's, with brackets or without.
     found = re.search(rf"\bBug ?#{bug}(?::| (?=closed by ))\s*", subject, re.IGNORECASE)
     return subject[found.end() :] if found else strip_list_prefixes(subject)
+
+
+def _before_via(name: str | None) -> str | None:
+    """Return *name* without what a list adds: `Jane via list`, `Jane (via list)`."""
+    pattern = _VIA_IN_PARENTHESES if name and name.endswith(")") else _VIA
+    found = pattern.search(name or "")
+    return name[: found.start()] if name and found else name
 
 
 def _words(value: str | None) -> list[str]:

@@ -45,7 +45,6 @@ _MARKER: Final = re.compile(
     rb"|x-gitlab-[a-z-]+|x-phabricator-sent-this-message)[ \t]*:"
 )
 _LIST_PREFIX: Final = re.compile(r"(?:\s*(?:\[[^\]]*\]|\*{3,}[A-Z?]+\*{3,}))+\s*")
-_COMMENT_FORM: Final = re.compile(r"(\S+@\S+)\s+\((.*)\)")
 _QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 
@@ -243,8 +242,9 @@ def person(text: str) -> Person:
     Person(name='J. Random Hacker', address='jrh@example.org')
     """
     line = _clean(text)
-    if line.endswith(")") and (comment := _COMMENT_FORM.fullmatch(line)):
-        return Person(_name(comment[2]), address(comment[1]))
+    word, _, comment = line.partition(" ")
+    if comment.startswith("(") and comment.endswith(")") and "@" in word[1:-1]:
+        return Person(_name(comment[1:-1]), address(word))
     quoted = _QUOTED.match(line)
     rest = line[quoted.end() :] if quoted else line
     before, angle, after = rest.partition("<")

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 _CLIENT: Final = re.compile(r"from [^\s()]+ \(([A-Za-z0-9._-]+) \[[0-9A-Fa-f:.]+\]\)(?: |$)")
 _IPV6: Final = re.compile(r" \[IPv6:")
 _QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')
-_PROPERTY: Final = re.compile(r"([A-Za-z0-9._-]+)\s*=\s*([^\s;]+)")
+_PROPERTY: Final = re.compile(r"(?<![A-Za-z0-9._-])([A-Za-z0-9._-]+)\s*=\s*([^\s;]+)")
 _MAX_VALUE: Final = 4096
 
 

@@ -29,7 +29,7 @@ ATTESTED: Final = "rendered from the sender's templates"
 
 _MARKED: Final = re.compile(r"marked as forwarded(?: \((?P<title>.*)\))?", re.DOTALL)
 _WHERE: Final = re.compile(
-    r"^\s*author\(s\) (?P<where>.*?)(?:\n[ \t]*\n|\Z)", re.MULTILINE | re.DOTALL
+    r"^[^\S\n]*author\(s\) (?P<where>.*?)(?:\n[ \t]*\n|\Z)", re.MULTILINE | re.DOTALL
 )
 
 

@@ -28,7 +28,7 @@ _ANNOUNCED: Final = re.compile(
 _PRIVATE: Final = re.compile(r"(?P<upload>\S+) ACCEPTED(?: into(?: (?P<suite>\S+))?)?")
 _HEADLINE: Final = re.compile(r"Accepted (?P<source>\S*) (?P<version>\S*):")
 _THANKS: Final = ("Thanks to ", " for the contribution.")
-_FILE: Final = re.compile(r" +(\S+)|(\S+\.\S+)")
+_FILE: Final = re.compile(r" +(\S+)|(\S+)")
 
 
 def recognise(mail: Mail, site: Site, archive: str) -> Sequence[Event] | NoEvent | None:
@@ -105,7 +105,7 @@ def _files(text: str, heading: str) -> list[str]:
     names: list[str] = []
     for line in f"\n{text}".partition(f"\n{heading}\n")[2].split("\n"):
         found = _FILE.fullmatch(line.rstrip())
-        if found:
+        if found and (found[1] or "." in found[2][1:-1]):
             names.append(found[1] or found[2])
         elif line.strip():
             break

@@ -34,7 +34,7 @@ _SUBJECT: Final = re.compile(
     r"(?:\[[^\]]*\] ){0,5}?\[Bug (?P<bug>\d{1,9})\] ?(?P<new>\[NEW\] ?)?(?:Re: )?(?P<title>.*)"
 )
 _MODIFIER: Final = re.compile(r"(.*) \([a-z0-9.+-]+\)")
-_WAS: Final = re.compile(r" {0,20}([A-Z][A-Za-z ]{1,30}): (.*) => (.*)")
+_WAS: Final = re.compile(r"(?s) {0,20}([A-Z][A-Za-z ]{1,30}): (.*) => (.*)")
 _KNOWN: Final = (
     ("changed", re.compile(r"Changed in: (.+)")),
     ("also-affects", re.compile(r"Also affects: (.+)")),

@@ -49,7 +49,7 @@ _SUBJECT: Final = re.compile(
 _NUMBER: Final = re.compile(
     r"(?m)^.{0,60}Advisory[ \t]+(?P<kind>D[SL]A|ELA)[ -](?P<number>\d{1,6})-(?P<revision>\d{1,3})\b"
 )
-_FIELD: Final = re.compile(r"([A-Z][A-Za-z ]{1,30}?(?:\(s\))?)[ \t]*:[ \t]*(.*)")
+_FIELD: Final = re.compile(r"(?s)([A-Z][A-Za-z ]{1,30}?(?:\(s\))?)[ \t]*:[ \t]*(.*)")
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9.+-]{1,200}")
 _CVE: Final = re.compile(r"\b(?:CVE|CAN)-\d{4}-\d{4,8}\b")
 _DIGITS: Final = re.compile(r"\d+")
@@ -60,7 +60,10 @@ _SUITE: Final = re.compile(
 # Extended LTS lists them behind its other fields.
 _RELATED: Final = re.compile(r"(?m)^Related CVEs?[ \t]*:((?:.*\n)(?:[ \t]+\S.*\n?)*)")
 # `1.2-3 (buster), 1.2-4 (stretch)`
-_BY_SUITE: Final = re.compile(r"([0-9][A-Za-z0-9.+:~-]*) \(([a-z][a-z0-9-]*)\)")
+_BY_SUITE: Final = re.compile(
+    # (Looked at from the beginning of a word alone, or one long word would be looked at for ever.)
+    r"(?<![A-Za-z0-9.+:~-])[A-Za-z.+:~-]*+([0-9][A-Za-z0-9.+:~-]*+) \(([a-z][a-z0-9-]*+)\)"
+)
 
 
 def recognise(mail: Mail, _site: Site, _archive: str) -> Sequence[Event] | None:
