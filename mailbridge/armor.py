@@ -87,4 +87,4 @@ def _span(lines: Sequence[str]) -> _Span | None:
             return _Span(begin, signature, number)
     if begin is None:
         return None
-    raise MalformedMail(".changes: cut off: its signature does not end")
+    raise MalformedMail(".changes: cut off: the signature around it does not end")

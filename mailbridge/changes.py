@@ -316,7 +316,9 @@ def _files(fields: dict[str, str]) -> tuple[File, ...]:
     for words in _rows(fields, "files"):
         # md5 size section priority name; Launchpad has left out columns, and put blanks into them.
         if len(words) < 3:  # noqa: PLR2004
-            raise MalformedMail(f".changes: Files: {' '.join(words)[:80]!r}")
+            raise MalformedMail(
+                f".changes: Files: a line that lacks columns: {' '.join(words)[:80]!r}"
+            )
         name = _file_name(words[-1])
         found.setdefault(
             name,
@@ -346,7 +348,9 @@ def _checksums(fields: dict[str, str], field: str) -> dict[str, tuple[str, int]]
     found: dict[str, tuple[str, int]] = {}
     for words in _rows(fields, field):
         if len(words) != 3:  # noqa: PLR2004
-            raise MalformedMail(f".changes: {field}: {' '.join(words)[:80]!r}")
+            raise MalformedMail(
+                f".changes: {field}: not of three columns: {' '.join(words)[:80]!r}"
+            )
         found.setdefault(_file_name(words[2]), (_hash(words[0]), _size(words[1])))
     return found
 
@@ -360,13 +364,13 @@ def _rows(fields: dict[str, str], field: str) -> list[list[str]]:
 
 def _file_name(text: str) -> str:
     if not _FILE_NAME.fullmatch(text) or len(text) > WORD:
-        raise MalformedMail(f".changes: no file name: {text[:80]!r}")
+        raise MalformedMail(f".changes: no name that an archive takes for a file: {text[:80]!r}")
     return text
 
 
 def _size(text: str) -> int:
     if not (text.isascii() and text.isdecimal()) or len(text) > 15:  # noqa: PLR2004 - a petabyte
-        raise MalformedMail(f".changes: no size: {text[:40]!r}")
+        raise MalformedMail(f".changes: no size of a file: {text[:40]!r}")
     return int(text)
 
 

@@ -43,13 +43,24 @@ class NoEvent(msgspec.Struct, frozen=True):
     """Why, for a person."""
 
 
-BOUNCE: Final = NoEvent("bounce", "a delivery report, not mail of an archive or tracker")
-AUTOREPLY: Final = NoEvent("autoreply", "somebody's automatic reply")
-LIST_ADMIN: Final = NoEvent("list-admin", "the list software speaking to its moderators or members")
-DIGEST: Final = NoEvent(
-    "digest", "a digest: lists drop the headers we need; subscribe to individual mails instead"
+BOUNCE: Final = NoEvent(
+    "bounce", "a mail server's delivery report; the mail that it quotes does not count"
 )
-NONE: Final = NoEvent("not-ours", "not from an archive or tracker that we know")
+AUTOREPLY: Final = NoEvent("autoreply", "somebody's automatic reply, as when on holiday")
+LIST_ADMIN: Final = NoEvent(
+    "list-admin",
+    "the list software speaking to its moderators or members; a mail that it holds is no news yet",
+)
+DIGEST: Final = NoEvent(
+    "digest",
+    "a digest: the list left out the headers that tell what a mail is;"
+    " subscribe this address to individual mails instead",
+)
+NONE: Final = NoEvent(
+    "not-ours",
+    "no header of an archive or tracker that we know;"
+    " what people answer, quote or pass on does not count",
+)
 
 _BOUNCER: Final = re.compile(r"(?i)(?:mailer-daemon|postmaster)(?:@|$)")
 _AWAY: Final = re.compile(r"(?i)(?:out of (?:the )?office|automatic reply:|auto:|autoreply:)")
@@ -86,6 +97,14 @@ _LISTS: Final = (
 def family(mail: Mail) -> Family | NoEvent:
     """Return the system that sent *mail*, or why nothing can come of it."""
     return _noise(mail) or _marked(mail) or _unmarked(mail)
+
+
+def told_by(mail: Mail) -> str:
+    """Return the header in which *mail* says what it is: its system's own, else Subject."""
+    for name, _ in mail.fields:
+        if _PR_MESSAGE.fullmatch(name.lower()) or name.lower() == "x-laniakea-event":
+            return f"{name}: {mail.header(name)}"
+    return f"Subject: {mail.subject}"
 
 
 def tracker_of(mail: Mail) -> str | None:

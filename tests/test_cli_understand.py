@@ -109,7 +109,8 @@ def test_explain_tells_why_nothing_comes_of_a_mail(mailbridge: _Console, tmp_pat
 
     assert (status, len(lines)) == (0, 2)
     assert lines[1] == (
-        "  nothing comes of it (not-ours): not from an archive or tracker that we know"
+        "  nothing comes of it (not-ours): no header of an archive or tracker that we know;"
+        " what people answer, quote or pass on does not count"
     )
 
 

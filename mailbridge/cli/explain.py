@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mailbridge.bridge.compose import Composed, Examined
     from mailbridge.bridge.prove import Prover
     from mailbridge.config import Config, Source
+    from mailbridge.rules import Rules
 
 SUMMARY = "Show what a mail becomes and why, sending nothing"
 GROUP = "understand a mail"
@@ -20,13 +21,23 @@ EXAMPLE = "mailbridge explain ~/Maildir/new/*"
 
 BAD = 65
 
+MISSES = 10
+"""Rules that are told not to match; a site may have a hundred."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("mails", nargs="+", metavar="MAIL", help="a file; '-' is standard input")
+    parser.add_argument("mails", nargs="*", metavar="MAIL", help="a file; '-' is standard input")
     parser.add_argument("--all", action="store_true", help="as if every kind were switched on")
     parser.add_argument("--source", metavar="NAME", help="as if it came by this source")
     parser.add_argument("--accept-test", action="store_true", help="take made-up mail too")
     parser.add_argument("--json", action="store_true", help="one JSON object a mail")
+    parser.add_argument(
+        "--check",
+        type=Path,
+        metavar="DIR",
+        help="try the rules in DIR on DIR/RULE/CASE/mail.eml; events.json beside each says what"
+        " must come of it",
+    )
 
 
 class _Told(NamedTuple):
@@ -42,12 +53,20 @@ def run(arguments: argparse.Namespace) -> int:
     from mailbridge import config
     from mailbridge.bridge.compose import check
     from mailbridge.bridge.prove import Prover
+    from mailbridge.cli._cases import check_cases
+    from mailbridge.errors import UsageError
+    from mailbridge.rules import load
     from mailbridge.sinks.tail import Screen
 
     # mail-parser logs what it leaves out of a mail; nothing of that is news to us.
     logging.getLogger("mailparser").setLevel(logging.ERROR)
+    if arguments.check:
+        return check_cases(arguments.check, as_json=arguments.json)
+    if not arguments.mails:
+        raise UsageError("explain: no MAIL is named; '-' reads one from standard input")
     settings = config.load(arguments.config or config.default_config())
-    check(settings.source)
+    rules = load(settings.rules)
+    check(settings.source, rules)
     prover = Prover(settings.source)
     console = Screen(highlight=False, markup=False, emoji=False, soft_wrap=True)
     status = 0
@@ -59,13 +78,23 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"mailbridge: {words}: cannot be read: {error.strerror}", file=sys.stderr)
             status = BAD
             continue
-        told = _examine(name, raw, received, settings=settings, arguments=arguments, prover=prover)
+        told = _examine(
+            name,
+            raw,
+            received,
+            settings=settings,
+            arguments=arguments,
+            prover=prover,
+            rules=rules,
+        )
         if told.examined.outcome == "quarantined":
             status = BAD
         if arguments.json:
             print(_as_json(name, told.examined))
         else:
-            _show(console, told)
+            _show(console, told, rules)
+            if told.examined.code == "not-ours":
+                _show_misses(console, raw, rules)
     return status
 
 
@@ -91,6 +120,7 @@ def _examine(  # noqa: PLR0913 - a mail, and what is said of all
     settings: Config,
     arguments: argparse.Namespace,
     prover: Prover,
+    rules: Rules,
 ) -> _Told:
     from mailbridge import config
     from mailbridge.bridge.compose import examine
@@ -109,6 +139,7 @@ def _examine(  # noqa: PLR0913 - a mail, and what is said of all
                 addresses=settings.addresses,
                 max_mail=config.size(settings.max_mail),
                 prover=prover,
+                rules=rules,
             ),
         )
         for source in asked(Delivery(raw, _sources(name, settings, arguments.source), received))
@@ -165,32 +196,51 @@ def _as_json(name: str, examined: Examined) -> str:
 
 # -- for people ------------------------------------------------------------------------------------
 
+_KEPT = "a bridge keeps it: 'mailbridge quarantine list', and after a mend 'quarantine retry'"
+_HINTS = {
+    "generated": "to see what it would become: --accept-test",
+    "malformed": "no header of it names an archive or tracker: it is counted, and not kept",
+}
 _STYLES = {"events": "green", "ignored": "dim", "quarantined": "red"}
 
 
-def _show(console: Console, told: _Told) -> None:
+def _show(console: Console, told: _Told, rules: Rules) -> None:
     from rich.text import Text
 
     from mailbridge.sinks.show import safe
 
     style = _STYLES[told.examined.outcome]
     console.print(Text(safe(told.name), style="bold"))
-    for number, line in enumerate(_lines(told)):
+    for number, line in enumerate(_lines(told, rules)):
         console.print(Text(f"  {safe(line)}", style=style if number == 0 else ""))
 
 
-def _lines(told: _Told) -> list[str]:
+def _show_misses(console: Console, raw: bytes, rules: Rules) -> None:
+    """Print why no rule of the site took *raw*, so that its author can mend one."""
+    from rich.text import Text
+
+    from mailbridge.mail import MAX_MAIL, read_mail
+    from mailbridge.sinks.show import safe
+
+    misses = rules.misses(read_mail(raw, limit=max(MAX_MAIL, len(raw))))
+    for name, why in list(misses.items())[:MISSES]:
+        console.print(Text(f"  not of rule {name}: {safe(why)}"))
+    if len(misses) > MISSES:
+        console.print(Text(f"  nor of {len(misses) - MISSES} other rules"))
+
+
+def _lines(told: _Told, rules: Rules) -> list[str]:
     examined = told.examined
     if examined.outcome == "quarantined":
         lines = [f"would be quarantined ({examined.code}): {examined.reason}"]
-        return [*lines, *_known_as(examined), "it is kept, and can be tried again"]
+        return [*lines, *_known_as(examined, rules), _KEPT]
     if examined.outcome == "ignored":
         lines = [f"nothing comes of it ({examined.code}): {examined.reason}"]
         lines += [f"it would be {' '.join(_event(event)[:1])}" for event in examined.events]
         mend = _mend(told)
-        return [*lines, *_known_as(examined), *([mend] if mend else [])]
-    lines = [line for event in examined.emitted for line in _event(event)]
-    return [*lines, *_known_as(examined), *_backed(examined)]
+        return [*lines, *_known_as(examined, rules), *([mend] if mend else [])]
+    lines = [line for event in examined.emitted for line in (*_event(event), *_notes(event))]
+    return [*lines, *_known_as(examined, rules), *_backed(examined)]
 
 
 def _event(event: Composed) -> list[str]:
@@ -200,10 +250,26 @@ def _event(event: Composed) -> list[str]:
     return [f"{event.tag}: {first}", *rest, f"uuid {event.uuid}"]
 
 
-def _known_as(examined: Examined) -> list[str]:
+def _notes(event: Composed) -> list[str]:
+    """Return what the event leaves out, or takes from elsewhere than where one would look."""
+    notes = []
+    if event.data.get("suite_guessed"):
+        notes.append(
+            "the mail does not tell where it went; its suite is what the uploader asked for"
+        )
+    if "mail_date" not in event.data:
+        notes.append("its Date is missing, or cannot be: the event says only when it arrived")
+    if event.data.get("truncated"):
+        notes.append(
+            "it holds more than an event may: what is too long was cut, and the event says so"
+        )
+    return notes
+
+
+def _known_as(examined: Examined, rules: Rules) -> list[str]:
     from mailbridge import kinds
 
-    for kind in kinds.kinds():
+    for kind in (*kinds.kinds(), *rules.kinds):
         if kind.name == examined.kind:
             family = f"family {kind.family}"
             return [f"recognised as {kind.name} ({family}); known from: {kind.attested}"]
@@ -225,10 +291,8 @@ def _mend(told: _Told) -> str | None:
     name, source, examined = told
     if examined.outcome == "ignored" and name.endswith(".changes"):
         return "a .changes file is no mail; what is understood is the mail that quotes it"
-    if examined.code == "generated":
-        return "to see what it would become: --accept-test"
     if examined.code != "switched-off":
-        return None
+        return _HINTS.get(examined.code or "")
     names = sorted({e.name for e in examined.events})
     if not names:
         return "to see why: --all"

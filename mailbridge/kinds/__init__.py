@@ -22,7 +22,7 @@ from typing import Literal
 import msgspec
 
 from mailbridge.errors import MalformedMail
-from mailbridge.family import NONE, Family, NoEvent, archive_of, family
+from mailbridge.family import NONE, Family, NoEvent, archive_of, family, told_by
 from mailbridge.mail import Mail
 from mailbridge.payloads import WORD, Clip, Event, Payload
 
@@ -106,7 +106,9 @@ def recognise(mail: Mail, site: Site, *, known: Sequence[Kind] | None = None) ->
         if found is NONE and site.rules:
             sender = Family.SITE.value
             return _by_rule(mail, site) or Outcome(
-                outcome="ignored", code=NONE.code, reason=f"{NONE.words}, and of no rule of yours"
+                outcome="ignored",
+                code=NONE.code,
+                reason=f"{NONE.words}; no rule of yours claims it",
             )
         if isinstance(found, NoEvent):
             return Outcome(outcome="ignored", code=found.code, reason=found.words)
@@ -165,7 +167,8 @@ def _claimed(
 ) -> Outcome:
     claims = _claims(mail, site, ((kind, archive) for kind in known if kind.family is sender))
     if not claims:
-        reason = f"mail of {sender.value}, of no kind that we know"
+        says = Clip().line(told_by(mail), WORD)
+        reason = f"mail of {sender.value} that nothing is made of; it says {says!r}"
         return Outcome(outcome="ignored", code="no-kind", reason=reason)
     if len(claims) > 1:
         raise AssertionError(f"{' and '.join(kind.name for kind, _ in claims)} claim one mail")

@@ -95,7 +95,7 @@ def _listed(  # noqa: PLR0913, PLR0917 - what the mail tells, of one event
     stem = dak.upload_name(mail, notice)
     names = _listed_names(mail.text)
     if stem is None or stem.count("_") != 2 or not names:  # noqa: PLR2004
-        raise MalformedMail("an accepted upload without its .changes")
+        raise MalformedMail("an accepted upload, and no .changes in the mail that tells what it is")
     source, version, arch = stem.split("_")
     source = dak.source_name(mail) or source
     architectures = ["source"] if any(name.endswith(".dsc") for name in names) else []
