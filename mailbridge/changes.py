@@ -18,7 +18,7 @@ from debian.deb822 import Deb822
 
 from mailbridge import armor
 from mailbridge.errors import MalformedMail
-from mailbridge.mail import person
+from mailbridge.mail import one_line, person
 from mailbridge.payloads import CHANGES, WORD, Checksum, Clip
 
 MAX_CHANGES: Final = 4 * 1024 * 1024
@@ -89,8 +89,9 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def uploader(self) -> str | None:
-        """Changed-By, in old uploads Maintainer, as told."""
-        return self.field("Changed-By") or self.field("Maintainer")
+        """Changed-By, in old uploads Maintainer; older ones still encoded names as headers do."""
+        told = self.field("Changed-By") or self.field("Maintainer")
+        return one_line(told) if told else None
 
     @property
     def text(self) -> str:
@@ -194,7 +195,7 @@ def facts(changes: Changes, clip: Clip, *, pool_url: str | None, archive: str) -
         "source_name": clip.word(changes.source),
         "source_version": clip.word(changes.source_version),
         "version": clip.word(changes.version) if changes.is_binnmu else None,
-        "source_maintainer": clip.line(maintainer) if maintainer else None,
+        "source_maintainer": clip.line(one_line(maintainer)) if maintainer else None,
         "uploader_name": clip.word(uploader.name) if uploader.name else None,
         "uploader_email": uploader.address,
         "architectures": clip.words(changes.architectures),

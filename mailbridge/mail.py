@@ -259,6 +259,16 @@ def person(text: str) -> Person:
     return Person(_name(before), found)
 
 
+def one_line(text: str) -> str:
+    """
+    Return *text* as a header's value is read: one line, RFC 2047 words decoded, no controls.
+
+    >>> one_line("jane@example.org (=?utf-8?b?SsOhbmU=?=)")
+    'jane@example.org (Jáne)'
+    """
+    return _clean(text)
+
+
 def strip_list_prefixes(subject: str) -> str:
     """
     Return *subject* without the `[tags]` that lists put in front.
