@@ -75,6 +75,7 @@ def test_explain_tells_what_a_mail_becomes_what_knew_it_and_what_backs_it(
         ),
         "    hello: crashes when greeting nobody",
         "  uuid 7d53e49a-1ed2-5903-b8a3-6dea7ab21fec",
+        "  speaks of Debian: https://bugs.debian.org/1000001",
         "  recognised as debbugs-closed (family debbugs); known from: real mails",
         "  backed by nothing: anyone who can mail this mailbox could have sent it",
     ]

@@ -32,8 +32,8 @@ BUG = {"bug": 123, "package": ["hello"], "title": "crashes", "actor_name": "Jane
         ),
         (
             "package-upload-accepted",
-            UPLOAD | {"version": "2.10-3+b1"},
-            ["hello 2.10-3+b1 accepted into landing, by Jane Doe"],
+            UPLOAD | {"version": "2.10-3+b1", "is_binnmu": True},
+            ["hello 2.10-3+b1 accepted into landing, binaries rebuilt, by Jane Doe"],
         ),
         (
             # As Laniakea says that something is in NEW.
@@ -85,6 +85,11 @@ BUG = {"bug": 123, "package": ["hello"], "title": "crashes", "actor_name": "Jane
             "bug-closed",
             {"bug": 1, "via": "mail", "fixed_version": "2", "package": list("abcdefg")},
             ["bug #1 in a, b, c, d, e and 2 more closed, fixed in 2"],
+        ),
+        (
+            "bug-closed",
+            {"bug": 1, "via": "control", "done_by": "John Roe"},
+            ["bug #1 closed by a command, by John Roe"],
         ),
         (
             "bug-forwarded",

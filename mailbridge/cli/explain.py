@@ -240,7 +240,7 @@ def _lines(told: _Told, rules: Rules) -> list[str]:
         mend = _mend(told)
         return [*lines, *_known_as(examined, rules), *([mend] if mend else [])]
     lines = [line for event in examined.emitted for line in (*_event(event), *_notes(event))]
-    return [*lines, *_known_as(examined, rules), *_backed(examined)]
+    return [*lines, *_spoken_of(examined), *_known_as(examined, rules), *_backed(examined)]
 
 
 def _event(event: Composed) -> list[str]:
@@ -261,9 +261,14 @@ def _notes(event: Composed) -> list[str]:
         notes.append("its Date is missing, or cannot be: the event says only when it arrived")
     if event.data.get("truncated"):
         notes.append(
-            "it holds more than an event may: what is too long was cut, and the event says so"
+            "the mail holds more than an event may: what is too long was cut, and the event says so"
         )
     return notes
+
+
+def _spoken_of(examined: Examined) -> list[str]:
+    found = {(e.data["archive"], e.data.get("url")): None for e in examined.emitted}
+    return [f"speaks of {archive}{f': {url}' if url else ''}" for archive, url in found]
 
 
 def _known_as(examined: Examined, rules: Rules) -> list[str]:

@@ -44,6 +44,8 @@ def _upload(data: Data, what: str) -> list[str]:
     version = text_at(data, "version") or text_at(data, "source_version")
     line = f"{name} {version}".strip() if name else upload
     line += f" {what}"
+    if data.get("is_binnmu") is True:
+        line += ", binaries rebuilt"
     if uploader := text_at(data, "uploader_name"):
         line += f", by {uploader}"
     if closes := texts_at(data, "closes"):

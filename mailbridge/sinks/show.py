@@ -127,6 +127,7 @@ def _closed(data: Data) -> list[str]:
     ways = {
         "upload": f"closed by the upload of {fixed}" if fixed else "closed by an upload",
         "removal": "closed: package removed",
+        "control": f"closed by a command, fixed in {fixed}" if version else "closed by a command",
     }
     what = ways.get(text_at(data, "via"), f"closed, fixed in {fixed}" if version else "closed")
     return _bug(data, what, text_at(data, "done_by") or text_at(data, "actor_name"), [])
