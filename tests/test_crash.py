@@ -71,6 +71,7 @@ class Mailing:
             read_events(url, state, len(self.expected) + 1, timeout=0.5)
 
 
+@pytest.mark.fault(29)
 def test_killed_at_every_named_place_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
     mailing, state = Mailing(tmp_path / "Maildir"), tmp_path / "state"
     taking = ("--maildir", mailing.maildir, "--existing", "emit", "--after", "seen")
@@ -86,6 +87,7 @@ def test_killed_at_every_named_place_nothing_is_lost_or_doubled(tmp_path: Path) 
     assert not list((state / "quarantine").glob("*"))
 
 
+@pytest.mark.fault(44)
 def test_killed_at_random_moments_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
     mailing, state = Mailing(tmp_path / "Maildir", seed=11), tmp_path / "state"
     words = ("run", "--maildir", mailing.maildir, "--existing", "emit", "--state", state, *LOOPBACK)
@@ -126,6 +128,7 @@ def test_a_relay_killed_in_the_middle_of_a_window_gets_what_it_lost(tmp_path: Pa
         assert bridge.stop() == 0
 
 
+@pytest.mark.fault(49)
 def test_a_mail_that_kills_is_put_aside_after_three_deaths(tmp_path: Path) -> None:
     mailing, state = Mailing(tmp_path / "Maildir"), tmp_path / "state"
     words = ("run", "--maildir", mailing.maildir, "--existing", "emit", "--state", state, *LOOPBACK)
