@@ -1,9 +1,8 @@
-"""Killed wherever it hurts most, and started again: nothing is lost, doubled, forked or left over."""
+"""Killed wherever it hurts most and started again: nothing is lost, doubled, forked, left over."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Final
