@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mailbridge.config import Config
+
+if TYPE_CHECKING:
+    from mailbridge.rules import Rules
 
 
 def add_source_options(parser: argparse.ArgumentParser) -> None:
@@ -70,6 +74,14 @@ def configured(arguments: argparse.Namespace) -> Config:
     if arguments.entity:
         config = msgspec.structs.replace(config, entity=arguments.entity)
     return config
+
+
+def site_rules(arguments: argparse.Namespace) -> Rules:
+    """Return the site's own rules, as the configuration names them.  Raises `ConfigError`."""
+    from mailbridge import config as configuration
+    from mailbridge.rules import load
+
+    return load(configuration.load(arguments.config or configuration.default_config()).rules)
 
 
 def with_maildirs(config: Config, arguments: argparse.Namespace) -> Config:

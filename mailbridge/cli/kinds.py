@@ -19,13 +19,14 @@ def run(arguments: argparse.Namespace) -> int:
     import json
 
     from mailbridge import kinds
-    from mailbridge.event import NAMESPACE
+    from mailbridge.cli._gateway import site_rules
+    from mailbridge.event import NAMESPACE, whole_tag
 
     family = None
-    for kind in kinds.kinds():
-        tags = {payload.NAME: payload.DEFAULT for payload in kind.payloads}
+    for kind in (*kinds.kinds(), *site_rules(arguments).kinds):
+        tags = {whole_tag(told.NAME, NAMESPACE): told.DEFAULT for told in kind.payloads}
         if arguments.json:
-            told = [{"tag": f"{NAMESPACE}.{name}", "default": on} for name, on in tags.items()]
+            told = [{"tag": tag, "default": on} for tag, on in tags.items()]
             facts = {"kind": kind.name, "family": kind.family.value, "summary": kind.summary}
             print(json.dumps(facts | {"attested": kind.attested, "tags": told}))
             continue
@@ -34,9 +35,9 @@ def run(arguments: argparse.Namespace) -> int:
             family = kind.family
         print(f"  {kind.name}: {kind.summary}")
         print(f"      known from: {kind.attested}")
-        for name, on in tags.items():
+        for tag, on in tags.items():
             unasked = f"   ({_UNASKED[on]})" if _UNASKED[on] else ""
-            print(f"      {NAMESPACE}.{name}{unasked}")
+            print(f"      {tag}{unasked}")
     if not arguments.json:
         print('\nA source switches a tag on with its last word, as: emit = ["bug-commented"]')
     return 0

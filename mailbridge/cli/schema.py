@@ -23,17 +23,18 @@ def run(arguments: argparse.Namespace) -> int:
     import json
 
     from mailbridge import kinds
+    from mailbridge.cli._gateway import site_rules
     from mailbridge.errors import UsageError
-    from mailbridge.event import NAMESPACE
+    from mailbridge.event import NAMESPACE, whole_tag
     from mailbridge.payloads import schema
 
-    known = kinds.payloads()
+    known = kinds.payloads() | site_rules(arguments).own
     if not arguments.tags:
-        every = {f"{NAMESPACE}.{name}": schema(known[name]) for name in sorted(known)}
+        every = {whole_tag(name, NAMESPACE): schema(known[name]) for name in sorted(known)}
         print(json.dumps(every, indent=2))
         return 0
     for tag in arguments.tags:
-        name = tag.rpartition(".")[2]
+        name = tag if tag in known else tag.rpartition(".")[2]
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else "'mailbridge kinds' lists them"

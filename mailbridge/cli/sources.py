@@ -35,18 +35,20 @@ def run(arguments: argparse.Namespace) -> int:
 
     from mailbridge import config
     from mailbridge.bridge.compose import check, switches
+    from mailbridge.rules import load
 
     path = arguments.config or config.default_config()
-    found = config.load(path).source
-    check(found)
+    settings = config.load(path)
+    found, rules = settings.source, load(settings.rules)
+    check(found, rules)
     if not found:
         where = f"{path} names no source" if path else "no configuration file"
         print(f"{where}; without one: mailbridge run --maildir ~/Maildir", file=sys.stderr)
     for source in found:
         if arguments.json:
-            print(json.dumps(msgspec.to_builtins(source) | {"tags": switches(source)}))
+            print(json.dumps(msgspec.to_builtins(source) | {"tags": switches(source, rules)}))
         else:
-            print("\n".join(_lines(source, switches(source))))
+            print("\n".join(_lines(source, switches(source, rules))))
     return 0
 
 

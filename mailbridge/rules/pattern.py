@@ -16,7 +16,7 @@ from typing import Any, Final
 
 MAX_PATTERN: Final = 1_000
 """Characters of one pattern."""
-MAX_PROGRAM: Final = 2_000
+MAX_PROGRAM: Final = 4_000
 """Steps of one, once compiled: RE2's time is at most this by the length of what it looks at."""
 _MEMORY: Final = 256 * 1024
 """Bytes that one may take; of states it remembers there are fewer then, and it is slower."""

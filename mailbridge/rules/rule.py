@@ -13,7 +13,7 @@ from mailbridge.changes import Changes, derived_stem, facts, identity, read_chan
 from mailbridge.errors import MalformedMail
 from mailbridge.family import Family
 from mailbridge.kinds import Kind, Site
-from mailbridge.mail import Mail
+from mailbridge.mail import Mail, strip_list_prefixes
 from mailbridge.payloads import (
     Clip,
     Event,
@@ -116,6 +116,9 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
             values = mail.headers(name)[:MAX_VALUES]
             if not values:
                 return f"no {name}"
+            if name.lower() == "subject":
+                # As it came, and without the prefix that a list put in front.
+                values.append(strip_list_prefixes(values[0]))
             found = (pattern.whole(value) for value in values if len(value) <= MAX_HEADER)
             captured = next((one for one in found if one is not None), None)
             if captured is None:
