@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -34,11 +34,39 @@ class SignedBy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     fingerprint: str | None = None
 
 
+class Backing(NamedTuple):
+    """How strong two claims are, whoever they name."""
+
+    how: How = "none"
+    """How it is known who sent the mail."""
+    is_signed: bool = False
+    """The signature inside is good."""
+
+    def exceeds(self, other: Backing) -> bool:
+        """
+        Say whether this tells more than *other* in either claim.
+
+        >>> Backing("dkim").exceeds(Backing("channel", True))
+        True
+        """
+        return self.joined(other) != other
+
+    def joined(self, other: Backing) -> Backing:
+        """Return the stronger of both in each claim."""
+        how = self.how if reaches(self.how, other.how) else other.how
+        return Backing(how, self.is_signed or other.is_signed)
+
+
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     """The two claims, as `data.provenance` carries them."""
 
     sent_by: SentBy
     signed_by: SignedBy
+
+    @property
+    def backing(self) -> Backing:
+        """How strong they are."""
+        return Backing(self.sent_by.how, self.signed_by.status == "good")
 
 
 UNCHECKED: Final = SignedBy(how="none", status="none")

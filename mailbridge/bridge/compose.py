@@ -16,6 +16,8 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 
 from mailbridge import kinds
+from mailbridge.bridge.own import PAYLOADS as OWN_PAYLOADS
+from mailbridge.bridge.own import payloads
 from mailbridge.bridge.prove import Prover, stated
 from mailbridge.config import Source
 from mailbridge.errors import ConfigError, MalformedMail, NotCanonical, Unchecked
@@ -41,8 +43,12 @@ class Composed(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     """The tag without its namespace."""
     tag: str
+    namespace: str
+    """Where its source's tags live."""
     author: str | None
     data: dict[str, Any]
+    common: Common
+    """What `data` says of the mail, whatever its kind."""
     on: bool
     """This source emits it; else it is understood and switched off."""
 
@@ -173,7 +179,8 @@ def switches(source: Source, rules: Rules = NO_RULES) -> dict[str, Switch]:
                 found.setdefault(payload.NAME, "off")
             else:
                 found[payload.NAME] = "on" if payload.NAME in source.emit else payload.DEFAULT
-    return found
+    # What the bridge itself gives goes out wherever that does which it speaks of.
+    return found | {payload.NAME: payload.DEFAULT for payload in OWN_PAYLOADS}
 
 
 def check(sources: Iterable[Source], rules: Rules = NO_RULES) -> None:
@@ -184,7 +191,7 @@ def check(sources: Iterable[Source], rules: Rules = NO_RULES) -> None:
     """
     known = (*kinds.kinds(), *rules.kinds)
     words = sorted({kind.family.value for kind in known} | {kind.name for kind in known})
-    names = sorted({*kinds.payloads(), *rules.own})
+    names = sorted({*payloads(), *rules.own})
     for source in sources:
         _check_words(source, "kinds", source.kinds, words)
         _check_words(source, "emit", source.emit, names)
@@ -261,6 +268,8 @@ def _composed(
         uuid=event_uuid(common.archive, said, event.identity),
         name=event.name,
         tag=whole_tag(event.name, namespace),
+        namespace=namespace,
+        common=common,
         author=without_surrogates(event.author) if event.author else None,
         data=data,
         on=on,

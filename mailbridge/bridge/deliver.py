@@ -16,6 +16,7 @@ import msgspec
 
 from mailbridge import failpoint
 from mailbridge.bridge.compose import Composed, Examined, examine
+from mailbridge.bridge.confirm import confirmation, strongest
 from mailbridge.bridge.prove import Prover
 from mailbridge.bridge.quarantine import Note, Quarantine
 from mailbridge.config import Source
@@ -23,7 +24,7 @@ from mailbridge.errors import MailbridgeError, MalformedMail
 from mailbridge.event import FORMAT
 from mailbridge.mail import MAX_MAIL, has_marker, read_mail
 from mailbridge.maildir import NotAMail
-from mailbridge.outbox import FileKey, Outbox, Verdict
+from mailbridge.outbox import FileKey, Out, Outbox, Verdict
 from mailbridge.rules import NONE as NO_RULES
 from mailbridge.rules import Rules
 
@@ -64,6 +65,8 @@ class Delivery(NamedTuple):
     backfill: bool = False
     again: bool = False
     """Look at it again, even if nothing came of it before."""
+    confirm: bool = False
+    """Look at it again even if its events are out: what backs them may be more than it was."""
 
 
 class Outcome(NamedTuple):
@@ -186,7 +189,7 @@ class Gateway:
             new = {
                 sha256
                 for mail, sha256, sources in routed
-                if self._known(mail, sha256, _route(sources)) is None and sha256 not in deadly
+                if not self._is_done(mail, sha256, _route(sources)) and sha256 not in deadly
             }
             if new - begun:
                 self._outbox.begin_attempts(new - begun)
@@ -219,13 +222,21 @@ class Gateway:
             return None
         return found
 
+    def _is_done(self, mail: Delivery, sha256: bytes, route: str) -> bool:
+        """Say whether nothing can come of looking at *mail*."""
+        found = self._known(mail, sha256, route)
+        if found is None:
+            return False
+        return not (mail.confirm and found.verdict in ("events", "duplicate"))
+
     def _judge(
         self, mail: Delivery, sha256: bytes, sources: tuple[Source, ...], *, fresh: bool
     ) -> _Judged:
         """Return what is to be recorded of *mail*; the same answer whenever it is asked."""
         route = _route(sources)
-        if self._known(mail, sha256, route):
-            return _Judged(mail, sha256, sources, Verdict("duplicate", "same-mail"))
+        known = self._known(mail, sha256, route) is not None
+        if self._is_done(mail, sha256, route) or (known and not fresh):
+            return _Judged(mail, sha256, sources, _SAME_MAIL)
         if not fresh:
             reason = f"ended the process {ATTEMPTS} times while it was read"
             verdict = Verdict("quarantined", "crashed", reason)
@@ -246,11 +257,13 @@ class Gateway:
             )
             for source in sources
         ]
+        events = strongest([event for one in told for event in one.emitted])
+        if known:
+            return _Judged(mail, sha256, sources, _SAME_MAIL, events)
         best = min(told, key=lambda one: _RANK[one.outcome])
         verdict = Verdict(best.outcome, best.code or "", best.reason)
         if verdict.verdict == "quarantined":
             self._keep(mail, sha256, route, verdict, best)
-        events = tuple(event for one in told for event in one.emitted)
         return _Judged(mail, sha256, sources, verdict, events)
 
     def _keep(  # noqa: PLR0913 - what a note says
@@ -287,25 +300,47 @@ class Gateway:
         route = one.route
         if verdict.verdict != "duplicate" and self._known(mail, sha256, route):
             # Twice in one batch, or another process was faster.
-            verdict, events = Verdict("duplicate", "same-mail"), ()
-        uuids: tuple[str, ...] = tuple(event.uuid for event in events)
+            verdict, events = _SAME_MAIL, ()
+        uuids = [event.uuid for event in events]
         if verdict.code == "same-mail":
-            uuids = tuple(self._outbox.uuids_of(sha256))
+            confirmed = list(filter(None, (self._confirm(event, one, now) for event in events)))
+            if confirmed:
+                verdict = _CONFIRMED
+            uuids = self._outbox.uuids_of(sha256)
         else:
-            fresh = [
-                self._outbox.emit(self._envelope(event, now), mail=sha256, backfill=mail.backfill)
-                for event in events
-            ]
-            if events and not any(fresh):
-                verdict = Verdict("duplicate", "same-news")
+            again = [event for event in events if not self._emit(event, one, now)]
+            confirmed = list(filter(None, (self._confirm(event, one, now) for event in again)))
+            uuids += confirmed
+            if again and len(again) == len(events):
+                verdict = _CONFIRMED if confirmed else Verdict("duplicate", "same-news")
+        if verdict.code != "same-mail":
             self._outbox.decide(sha256, route, verdict, now=now)
         if verdict.code == "same-mail" and mail.file and self._outbox.file(mail.file):
             # Looked at again because it was still there: one file has one verdict.
-            return Outcome(verdict, uuids, sources)
+            return Outcome(verdict, tuple(uuids), sources)
         self._outbox.tally(route, verdict)
         if mail.file:
             self._outbox.file_done(mail.file, verdict, now=now)
-        return Outcome(verdict, uuids, sources)
+        return Outcome(verdict, tuple(uuids), sources)
+
+    def _emit(self, event: Composed, one: _Judged, now: datetime) -> bool:
+        """Put *event* into the outbox, inside the transaction; False if its news is out already."""
+        fields = self._envelope(event, now)
+        return self._outbox.emit(fields, mail=one.sha256, backfill=one.delivery.backfill)
+
+    def _confirm(self, event: Composed, one: _Judged, now: datetime) -> str | None:
+        """
+        Confirm *event*, whose news is out, if this mail backs it better; inside the transaction.
+
+        The uuid of the event that confirms it, if one went out.
+        """
+        out = self._outbox.backings.of(event.uuid)
+        told = confirmation(event, out) if out else None
+        if out is None or told is None:
+            return None
+        backing = out.backing.joined(event.common.provenance.backing)
+        self._outbox.backings.note(event.uuid, Out(out.tag, backing))
+        return told.uuid if self._emit(told, one, now) else None
 
     def _envelope(self, event: Composed, now: datetime) -> dict[str, object]:
         fields: dict[str, object] = {
@@ -320,6 +355,9 @@ class Gateway:
         }
         return {key: value for key, value in fields.items() if value is not None}
 
+
+_SAME_MAIL: Final = Verdict("duplicate", "same-mail")
+_CONFIRMED: Final = Verdict("events", "confirmed", "news that is out, and better backed now")
 
 _RANK: Final = {"events": 0, "quarantined": 1, "ignored": 2}
 
@@ -351,8 +389,9 @@ def _tell(one: _Judged, outcome: Outcome) -> None:
             *(verdict.code, one.route, one.sha256.hex(), verdict.reason),
         )
         return
+    word = verdict.code if verdict is _CONFIRMED else verdict.verdict
     for event in one.events:
         log.info(
             "%s tag=%s uuid=%s mail=<%s>",
-            *(verdict.verdict, event.tag, event.uuid, ascii(event.data["message_id"])[1:-1]),
+            *(word, event.tag, event.uuid, ascii(event.data["message_id"])[1:-1]),
         )

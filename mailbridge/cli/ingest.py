@@ -117,7 +117,9 @@ def _named(
     for sources, mails in wanted:
         try:
             for taken in mails:
-                yield taken.delivery(sources, backfill=not arguments.as_new)
+                mail = taken.delivery(sources, backfill=not arguments.as_new)
+                # (What is named here a second time may be backed by what is configured since.)
+                yield mail._replace(confirm=True)
         except BadInput as error:
             unreadable.append(str(error))
 

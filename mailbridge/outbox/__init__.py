@@ -9,6 +9,7 @@ side, because numbering reads the feed's head inside the transaction; only the s
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 import uuid
@@ -24,6 +25,7 @@ from mailbridge.errors import MailbridgeError, NeedsOperator
 from mailbridge.event import MAX_EVENT_BYTES
 from mailbridge.feed import Head, feed_id
 from mailbridge.outbox.file import (
+    MIGRATIONS,
     PRAGMAS,
     SCHEMA,
     SCHEMA_VERSION,
@@ -31,17 +33,23 @@ from mailbridge.outbox.file import (
     SenderLock,
     connect,
     entity_of,
+    keep_copy,
     told,
 )
+from mailbridge.outbox.news import Backings, Out, StandIns, Upload
 from mailbridge.signing import SigningKey, sign_fields, sign_note
+
+log = logging.getLogger("mailbridge.outbox")
 
 __all__ = [
     "DiskFull",
     "FileKey",
+    "Out",
     "Outbox",
     "Quarantined",
     "SenderLock",
     "Stored",
+    "Upload",
     "Verdict",
     "entity_of",
 ]
@@ -101,12 +109,17 @@ class Outbox:
         """
         Open the outbox in *path*, or one in memory; make it, born *now*, where there is none.
 
+        One of an older mailbridge is copied (`outbox.db.schema-N`), then brought to our form.
         Raises `NeedsOperator` where it belongs to another key or a newer mailbridge.
         """
         self.path: Final = path
         self._key: Final = key
         self._life: Final = os.urandom(8)
         self._db: Final = connect(path)
+        self.backings: Final = Backings(self._run)
+        """What backs the news that are out."""
+        self.stand_ins: Final = StandIns(self._run)
+        """What went out in another's name, and whether more may."""
         try:
             self._prepare(now)
         except BaseException:
@@ -134,10 +147,9 @@ class Outbox:
                     f"{self.path}: made by a newer mailbridge (schema {version}, we know"
                     f" {SCHEMA_VERSION}); use that one"
                 )
+            if version < SCHEMA_VERSION:
+                self._bring_up(version)
             if version == 0:
-                for statement in SCHEMA.split(";"):
-                    self._run(statement)
-                self._run(f"PRAGMA user_version={SCHEMA_VERSION}")
                 self._set("entity", self._key.entity)
                 self._set("key", self._key.verify_key.base64)
                 self._set("feed", feed_id(self._key.entity, now))
@@ -151,6 +163,16 @@ class Outbox:
                 f"{self.path}: its events are signed by another key of {self._key.entity};"
                 " put that key back"
             )
+
+    def _bring_up(self, version: int) -> None:
+        """Bring the file, empty or of *version*, to our form; inside a transaction."""
+        if version and self.path:
+            log.info("the outbox as it was is kept in %s", keep_copy(self.path, version))
+        steps = [MIGRATIONS[older] for older in range(version or 1, SCHEMA_VERSION)]
+        for step in steps if version else [SCHEMA, *steps]:
+            for statement in step.split(";"):
+                self._run(statement)
+        self._run(f"PRAGMA user_version={SCHEMA_VERSION}")
 
     # -- transactions ------------------------------------------------------------------------------
 
@@ -279,11 +301,12 @@ class Outbox:
             born += timedelta(seconds=1)
         with self.transaction():
             self._run("CREATE TEMP TABLE again AS SELECT * FROM event")
+            for text in known:
+                self._run("INSERT OR IGNORE INTO former VALUES (?)", uuid.UUID(text).bytes)
+            self.backings.outlive()
             self._run("DELETE FROM event")
             self._run("DELETE FROM tag")
             self._run("DELETE FROM target")
-            for text in known:
-                self._run("INSERT OR IGNORE INTO former VALUES (?)", uuid.UUID(text).bytes)
             before = {*self.ancestors(), *ancestors, self.feed}
             self._set("ancestors", " ".join(sorted(before)))
             self._set("feed", feed_id(self._key.entity, born))

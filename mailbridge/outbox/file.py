@@ -12,7 +12,7 @@ from typing import Final
 
 from mailbridge.errors import MailbridgeError, NeedsOperator, StorageFailed, TryAgain
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 # FULL, not NORMAL: with NORMAL a power cut takes back commits whose events a relay has already
 # seen, their numbers are given again, and the feed is forked.
@@ -47,6 +47,22 @@ CREATE TABLE count (
 
 CREATE TABLE target (name TEXT PRIMARY KEY, acked INTEGER NOT NULL) WITHOUT ROWID;
 """
+
+MIGRATIONS: Final = {
+    1: """
+-- What backs news best, where their event does not tell it: they were confirmed, or it is gone.
+CREATE TABLE backing (
+    uuid BLOB PRIMARY KEY, tag TEXT NOT NULL, how TEXT NOT NULL, signed INTEGER NOT NULL)
+    WITHOUT ROWID;
+
+-- Uploads that went out under Laniakea's own tags, to know them again if its mails come back.
+CREATE TABLE stood_in (
+    repo TEXT NOT NULL, upload TEXT NOT NULL, suite TEXT NOT NULL, source TEXT NOT NULL,
+    version TEXT NOT NULL, PRIMARY KEY (repo, upload, suite, source, version)) WITHOUT ROWID;
+CREATE INDEX stood_in_source ON stood_in (repo, source, version);
+""",
+}
+"""By the version that they lead on from."""
 
 
 class DiskFull(StorageFailed):
@@ -95,6 +111,31 @@ def connect(path: Path | None) -> sqlite3.Connection:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     # A back-fill beside a daemon holds the right to write for milliseconds; a minute is an illness.
     return sqlite3.connect(path or ":memory:", timeout=60, isolation_level=None)
+
+
+def keep_copy(path: Path, version: int) -> Path:
+    """
+    Return a new copy of the outbox *path* as it is now, beside it, on the disk.
+
+    Nothing of it is half done, also where somebody else has it open, who does not write just now.
+    """
+    kept = path.with_name(f"{path.name}.schema-{version}")
+    begun = kept.with_name(f"{kept.name}.tmp")
+    try:
+        begun.unlink(missing_ok=True)
+        with contextlib.closing(connect(path)) as old, contextlib.closing(connect(begun)) as new:
+            old.backup(new)
+        for there in (begun, begun.parent):
+            fd = os.open(there, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            if there == begun:
+                begun.rename(kept)
+    except OSError as error:
+        raise StorageFailed(f"{kept}: cannot be written: {error.strerror}") from error
+    return kept
 
 
 _DISK: Final = frozenset((sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN))
