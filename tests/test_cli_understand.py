@@ -262,11 +262,25 @@ def test_kinds_lists_every_kind_with_its_tags(mailbridge: _Console) -> None:
 
     told = [json.loads(line) for line in lines]
     assert status == 0
-    assert [one["kind"] for one in told] == [kind.name for kind in kinds.kinds()]
-    assert all(one["tags"] and one["summary"] and one["attested"] for one in told)
+    assert [one["kind"] for one in told] == [*(kind.name for kind in kinds.kinds()), None]
+    assert all(one["tags"] and one["summary"] for one in told)
+    assert all(one["attested"] for one in told if one["kind"])
     followup = next(one for one in told if one["kind"] == "debbugs-followup")
     assert followup["tags"] == [{"tag": "_lk.mailbridge.bug-commented", "default": "off"}]
     assert "      _lk.mailbridge.bug-commented   (only when switched on)" in words
+
+
+def test_kinds_lists_what_the_bridge_itself_gives(mailbridge: _Console) -> None:
+    _, lines, _ = mailbridge("kinds", "--json")
+    _, words, _ = mailbridge("kinds")
+
+    told = json.loads(lines[-1])
+    assert told["tags"] == [{"tag": "_lk.mailbridge.event-confirmed", "default": "on"}]
+    at = words.index("of no kind, by the bridge itself")
+    assert words[at + 1] == (
+        "  _lk.mailbridge.event-confirmed: News that is out already came again, backed by more than"
+        " before: `provenance` tells by what."
+    )
 
 
 @pytest.mark.parametrize("tag", ["bug-closed", "_lk.mailbridge.bug-closed", "org.x.bug-closed"])
@@ -284,7 +298,7 @@ def test_schema_without_a_tag_prints_all(mailbridge: _Console) -> None:
     _, lines, _ = mailbridge("schema")
 
     assert json.loads("\n".join(lines)).keys() == {
-        f"_lk.mailbridge.{name}" for name in kinds.payloads()
+        f"_lk.mailbridge.{name}" for name in (*kinds.payloads(), "event-confirmed")
     }
 
 

@@ -30,3 +30,8 @@ PAYLOADS: Final = (EventConfirmed,)
 def payloads() -> dict[str, type[Payload]]:
     """Return every payload that some kind of mail, or the bridge itself, can give, by its name."""
     return kinds.payloads() | {payload.NAME: payload for payload in PAYLOADS}
+
+
+def summary(payload: type[Payload]) -> str:
+    """Return in a line when the bridge gives an event with this payload."""
+    return " ".join((payload.__doc__ or "").partition("\n\n")[0].split())

@@ -19,6 +19,7 @@ def run(arguments: argparse.Namespace) -> int:
     import json
 
     from mailbridge import kinds
+    from mailbridge.bridge import own
     from mailbridge.cli._gateway import site_rules
     from mailbridge.event import NAMESPACE, whole_tag
 
@@ -38,6 +39,14 @@ def run(arguments: argparse.Namespace) -> int:
         for tag, on in tags.items():
             unasked = f"   ({_UNASKED[on]})" if _UNASKED[on] else ""
             print(f"      {tag}{unasked}")
+    for payload in own.PAYLOADS:
+        tag, summary = f"{NAMESPACE}.{payload.NAME}", own.summary(payload)
+        if arguments.json:
+            nobody = dict.fromkeys(("kind", "family", "attested"))
+            switch = {"tag": tag, "default": payload.DEFAULT}
+            print(json.dumps({**nobody, "summary": summary, "tags": [switch]}))
+        else:
+            print(f"\nof no kind, by the bridge itself\n  {tag}: {summary}")
     if not arguments.json:
         print('\nA source switches a tag on with its last word, as: emit = ["bug-commented"]')
     return 0

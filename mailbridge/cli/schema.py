@@ -22,13 +22,13 @@ def run(arguments: argparse.Namespace) -> int:
     import difflib
     import json
 
-    from mailbridge import kinds
+    from mailbridge.bridge import own
     from mailbridge.cli._gateway import site_rules
     from mailbridge.errors import UsageError
     from mailbridge.event import NAMESPACE, whole_tag
     from mailbridge.payloads import schema
 
-    known = kinds.payloads() | site_rules(arguments).own
+    known = own.payloads() | site_rules(arguments).own
     if not arguments.tags:
         every = {whole_tag(name, NAMESPACE): schema(known[name]) for name in sorted(known)}
         print(json.dumps(every, indent=2))
