@@ -49,6 +49,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     hops: tuple[str, ...] = ()
     """The verified names of the hosts that may hand our mail server this mail."""
     dkim_keys: str | None = None
+    dkim_dns: bool = False
+    """Keys that are not there may be asked for in the DNS."""
     dkim_domains: tuple[str, ...] = ()
     authserv_id: str | None = None
     after: str = "keep"
@@ -203,24 +205,26 @@ def _check_source(source: Source, where: str) -> None:
         duration(source.expect_every, f"{where}: expect_every")
 
 
-_MEANS: Final[dict[Require, tuple[str, ...]]] = {
-    # From strong to weak: what a source must name for each, and what it then proves.
-    "archive-signature": ("archive_keyring",),
-    "dkim": ("dkim_keys", "dkim_domains"),
-    "authres": ("authserv_id", "dkim_domains"),
-    "hop": ("hops",),
+_MEANS: Final[dict[Require, tuple[tuple[str, ...], ...]]] = {
+    # From strong to weak: what a source must name for each, one of each group, and what it then
+    # proves.
+    "archive-signature": (("archive_keyring",),),
+    "dkim": (("dkim_keys", "dkim_dns"), ("dkim_domains",)),
+    "authres": (("authserv_id",), ("dkim_domains",)),
+    "hop": (("hops",),),
     "channel": (),
     "none": (),
 }
 
 
 def _check_means(source: Source, where: str) -> None:
-    if source.dkim_keys and not source.dkim_domains:
-        raise ConfigError(f"{where}: dkim_keys: needs dkim_domains, whose signatures count")
+    if (source.dkim_keys or source.dkim_dns) and not source.dkim_domains:
+        key = "dkim_keys" if source.dkim_keys else "dkim_dns"
+        raise ConfigError(f"{where}: {key}: needs dkim_domains, whose signatures count")
     enough = list(_MEANS)[: list(_MEANS).index(source.require) + 1]
-    if any(all(getattr(source, key) for key in _MEANS[how]) for how in enough):
+    if any(all(any(getattr(source, k) for k in group) for group in _MEANS[h]) for h in enough):
         return
-    keys = " and ".join(_MEANS[source.require])
+    keys = " and ".join(" or ".join(group) for group in _MEANS[source.require])
     raise ConfigError(f"{where}: require: {source.require!r} cannot be reached without {keys}")
 
 

@@ -202,6 +202,7 @@ def test_a_home_that_may_not_be_entered_holds_no_settings(
     [
         ("archive-signature", 'archive_keyring = "/etc/mailbridge/archive.gpg"'),
         ("dkim", 'dkim_keys = "/etc/mailbridge/dkim"\ndkim_domains = ["ftp.example.org"]'),
+        ("dkim", 'dkim_dns = true\ndkim_domains = ["ftp.example.org"]'),
         ("authres", 'authserv_id = "mx.example.org"\ndkim_domains = ["ftp.example.org"]'),
         ("hop", 'hops = ["ftp.example.org"]'),
         # What is stronger is enough.
@@ -223,13 +224,19 @@ def test_what_a_source_requires_it_must_give_the_means_for(
 def test_what_is_weaker_is_no_means_for_what_is_required(path: Path) -> None:
     told = _refused(path, f'{SOURCE}require = "dkim"\nhops = ["ftp.example.org"]')
 
-    assert told.endswith("'dkim' cannot be reached without dkim_keys and dkim_domains")
+    assert told.endswith("'dkim' cannot be reached without dkim_keys or dkim_dns and dkim_domains")
 
 
 def test_dkim_keys_without_a_domain_that_counts_are_a_mistake(path: Path) -> None:
     told = _refused(path, f'{SOURCE}dkim_keys = "/etc/mailbridge/dkim"')
 
     assert told == "source 'changes': dkim_keys: needs dkim_domains, whose signatures count"
+
+
+def test_asking_for_keys_without_a_domain_that_counts_is_a_mistake(path: Path) -> None:
+    told = _refused(path, f"{SOURCE}dkim_dns = true")
+
+    assert told == "source 'changes': dkim_dns: needs dkim_domains, whose signatures count"
 
 
 def test_a_setting_that_does_nothing_yet_is_told(tmp_path: Path) -> None:

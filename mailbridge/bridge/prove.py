@@ -22,6 +22,7 @@ from mailbridge.payloads import Event, PackageUploadAccepted
 from mailbridge.proof import UNCHECKED, Provenance, SentBy, SignedBy
 from mailbridge.verifiers import OpenPGP
 from mailbridge.verifiers.dkim import Dkim
+from mailbridge.verifiers.dnskeys import DnsKeys
 from mailbridge.verifiers.openpgp import openpgp
 
 _MARKERS: Final = frozenset(("x-dak", "x-katie", "x-debian", "x-laniakea-event"))
@@ -49,9 +50,14 @@ def stated(source: Source) -> Provenance:
 class Prover:
     """The keyrings and keys that some sources name, ready to be asked."""
 
-    def __init__(self, sources: Iterable[Source] = ()) -> None:
-        """Read what *sources* name.  Raises `ConfigError` as something of it is missing."""
-        self._means: Final = {source.name: _means(source) for source in sources}
+    def __init__(self, sources: Iterable[Source] = (), *, dns: DnsKeys | None = None) -> None:
+        """
+        Read what *sources* name.  Raises `ConfigError` as something of it is missing.
+
+        Sources that allow it ask *dns* for keys: whoever this host's resolv.conf names.
+        """
+        dns = dns or DnsKeys()
+        self._means: Final = {source.name: _means(source, dns) for source in sources}
 
     def prove(
         self, mail: Mail, source: Source, site: kinds.Site, found: kinds.Outcome
@@ -75,12 +81,14 @@ class Prover:
         )
 
 
-def _means(source: Source) -> _Means:
+def _means(source: Source, dns: DnsKeys) -> _Means:
     where = f"source {source.name!r}"
     dkim = None
-    if source.dkim_keys:
-        keys = Path(source.dkim_keys).expanduser()
-        dkim = Dkim(keys, source.dkim_domains, f"{where}: dkim_keys")
+    if source.dkim_keys or source.dkim_dns:
+        keys = Path(source.dkim_keys).expanduser() if source.dkim_keys else None
+        key = "dkim_keys" if keys else "dkim_dns"
+        allowed = dns if source.dkim_dns else None
+        dkim = Dkim(keys, source.dkim_domains, f"{where}: {key}", dns=allowed)
     return _Means(
         openpgp(source.keyrings, f"{where}: keyrings") if source.keyrings else None,
         openpgp([source.archive_keyring], f"{where}: archive_keyring")

@@ -1,5 +1,6 @@
 """
-DKIM by dkimpy (the extra `[dkim]`), with keys that an operator keeps in files: no DNS.
+DKIM by dkimpy (the extra `[dkim]`), with keys that an operator keeps in files; of the DNS only
+where a source allows it.
 
 A signature that leaves the end of the body open, or a header that stands twice and was signed
 once, is none: the part that nobody signed is the part that would be read.
@@ -11,11 +12,12 @@ import importlib.util
 import logging
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from mailbridge.errors import ConfigError, Unchecked
+from mailbridge.verifiers.dnskeys import DnsKeys
 
 MAX_SIGNATURES: Final = 5
 MIN_KEY: Final = 1024
@@ -31,6 +33,9 @@ _NAME: Final = re.compile(r"[a-z0-9_](?:[a-z0-9._-]{0,250}[a-z0-9])?")
 _QUOTED: Final = re.compile(r'"([^"]*)"')
 
 
+_Record = Callable[[str], bytes | None]
+
+
 class Signature(NamedTuple):
     """A DKIM signature that holds."""
 
@@ -42,37 +47,54 @@ class Signature(NamedTuple):
 class Dkim:
     """Somebody who can check the signatures of some domains."""
 
-    def __init__(self, keys: Path, domains: Sequence[str], where: str) -> None:
-        """*keys* holds files SELECTOR.DOMAIN.  Raises `ConfigError` as nothing can be checked."""
+    def __init__(
+        self, keys: Path | None, domains: Sequence[str], where: str, *, dns: DnsKeys | None = None
+    ) -> None:
+        """
+        *keys* holds files SELECTOR.DOMAIN; with *dns* what is not in it is asked for there.
+
+        Raises `ConfigError` as nothing can be checked.
+        """
         self._keys: Final = keys
+        self._dns: Final = dns
         self._domains: Final = tuple(domain.lower() for domain in domains)
-        if not importlib.util.find_spec("dkim"):
+        if not all(map(importlib.util.find_spec, ("dkim", "dns") if dns else ("dkim",))):
             raise ConfigError(f"{where}: nobody here can check DKIM; install mailbridge[dkim]")
-        if not keys.is_dir():
+        if keys and not keys.is_dir():
             raise ConfigError(f"{where}: {keys}: no directory; it holds files SELECTOR.DOMAIN")
 
     def check(self, raw: bytes) -> Signature | None:
-        """Return the first good signature of *raw*, a whole mail, by one of the domains."""
+        """
+        Return the first good signature of *raw*, a whole mail, by one of the domains.
+
+        Raises `Unchecked` where none is, and the key of one could not be looked at.
+        """
         import dkim  # noqa: PLC0415 - the extra is here
 
-        if not self._keys.is_dir():
+        if self._keys and not self._keys.is_dir():
             raise Unchecked(f"{self._keys}: the DKIM keys are gone")
         if len(raw) > MAX_MAIL:
             return None
+        record = self._dns.for_one_mail() if self._dns else None
+        doubt: Unchecked | None = None
         for index in range(MAX_SIGNATURES):
             try:
                 verifier = dkim.DKIM(raw, logger=_SILENT, minkey=MIN_KEY)
                 if verifier.verify_headerprep(index) is False:
-                    return None
+                    break
                 domain = _text(verifier.domain)
-                if domain in self._domains and self._holds(verifier, index):
+                if domain in self._domains and self._holds(verifier, index, record):
                     return Signature(domain, frozenset(map(_text, verifier.include_headers)))
             except (dkim.DKIMException, ArithmeticError, LookupError, TypeError, ValueError):
                 # It is none; the next may be one.
                 continue
+            except Unchecked as error:
+                doubt = error
+        if doubt:
+            raise doubt
         return None
 
-    def _holds(self, verifier: object, index: int) -> bool:
+    def _holds(self, verifier: object, index: int, record: _Record | None) -> bool:
         import dkim  # noqa: PLC0415 - as above
 
         if not isinstance(verifier, dkim.DKIM):
@@ -84,19 +106,29 @@ class Dkim:
         there = Counter(_text(name) for name, _ in verifier.headers)
         if "from" not in signed or any(there[name] > signed[name] for name in signed):
             return False
-        return bool(verifier.verify(index, dnsfunc=self._key))
 
-    def _key(self, name: bytes, timeout: float = 0) -> bytes | None:  # noqa: ARG002 - dkimpy's form
-        """Return the record that DNS would have under *name*, SELECTOR._domainkey.DOMAIN."""
-        selector, _, domain = _text(name).rstrip(".").partition("._domainkey.")
-        if not _NAME.fullmatch(selector):
+        def key(name: bytes, timeout: float = 0) -> bytes | None:  # noqa: ARG001 - dkimpy's form
+            """Return the record of *name*, SELECTOR._domainkey.DOMAIN."""
+            selector, _, domain = _text(name).rstrip(".").partition("._domainkey.")
+            if not _NAME.fullmatch(selector) or domain not in self._domains:
+                return None
+            told = self._in_file(selector, domain)
+            if told is None and record:
+                return record(f"{selector}._domainkey.{domain}.")
+            return told
+
+        return bool(verifier.verify(index, dnsfunc=key))
+
+    def _in_file(self, selector: str, domain: str) -> bytes | None:
+        if self._keys is None:
             return None
+        path = self._keys / f"{selector}.{domain}"
         try:
-            told = (self._keys / f"{selector}.{domain}").read_text("ascii")
+            told = path.read_text("ascii")
         except FileNotFoundError:
             return None
         except (OSError, UnicodeDecodeError) as error:
-            raise Unchecked(f"{self._keys / f'{selector}.{domain}'}: cannot be read") from error
+            raise Unchecked(f"{path}: cannot be read") from error
         # As it stands in a zone: in quoted pieces, or bare.
         return "".join(_QUOTED.findall(told) or told.split("\n")).strip().encode("ascii")
 
