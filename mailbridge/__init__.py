@@ -3,8 +3,9 @@ mailbridge: mails of a distribution's archive and bug tracker, re-emitted as sig
 
     Maildir -> Mail -> family -> kind -> Event -> number, link, sign -> outbox -> relay -> readers
 
-Consumers start with `listen`; the gateway itself is `mailbridge.bridge`, one kind of mail is one
-module of `mailbridge.kinds`.  Nothing heavy is imported until it is used.
+Consumers start with `listen`, programs with news of their own with `emit`; the gateway itself is
+`mailbridge.bridge`, one kind of mail is one module of `mailbridge.kinds`.  Nothing heavy is
+imported until it is used.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from mailbridge.bridge.emitter import emit
     from mailbridge.reader import alisten, listen
 
-__all__ = ["__version__", "alisten", "listen"]
+__all__ = ["__version__", "alisten", "emit", "listen"]
 
 __version__ = "0.1.0"
 
@@ -27,4 +29,8 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562: whatever the attri
         from mailbridge import reader  # noqa: PLC0415 - a command pays only for what it uses
 
         return getattr(reader, name)
+    if name == "emit":
+        from mailbridge.bridge import emitter  # noqa: PLC0415
+
+        return emitter.emit
     raise AttributeError(f"module 'mailbridge' has no attribute {name!r}")

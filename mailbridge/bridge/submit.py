@@ -124,6 +124,11 @@ class RelayTarget:
         return self._ledger.head().seq - self._acked
 
     @property
+    def is_held(self) -> bool:
+        """Whether the relay does not let us emit what comes next, until somebody permits it."""
+        return self._reason.startswith("holds")
+
+    @property
     def settled(self) -> bool:
         """Whether the relay has everything that is in the outbox."""
         return self._agreed and not self.waiting

@@ -19,7 +19,7 @@ from mailbridge.keyring.files import (
 )
 from mailbridge.signing import SigningKey, from_base64
 
-Prefix = Literal["mailbridge", "relay"]
+Prefix = Literal["mailbridge", "relay", "emit"]
 
 CREDENTIAL: Final = "signing.key"
 
@@ -109,7 +109,9 @@ def _credential(prefix: Prefix) -> SigningKey | None:
     if directory is None or not (directory / CREDENTIAL).exists():
         return None
     key = read_secret(directory / CREDENTIAL)
-    return key if key.entity.startswith("relay.") == (prefix == "relay") else None
+    # (A credential is a service's: the relay's by its name, else the bridge's.)
+    owner = "relay" if key.entity.startswith("relay.") else "mailbridge"
+    return key if prefix == owner else None
 
 
 def _secrets(state: Path, prefix: Prefix) -> Iterator[Path]:
