@@ -12,17 +12,22 @@ import os
 import re
 from collections import Counter
 from datetime import UTC, datetime
+from email import message_from_bytes
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from mailbridge import kinds
 from mailbridge.bridge.compose import Examined, examine
 from mailbridge.cli import main
 from mailbridge.config import Source
+from mailbridge.kinds import debbugs_transcript
+from mailbridge.mail import read_mail
 from tests.oracle import expected
-from tests.oracle_of_mails import Told
+from tests.oracle_of_mails import Told, first_text
+from tests.oracle_of_transcripts import read as transcript
 
 NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 SOURCE = Source(name="corpus", maildir="/nowhere")
@@ -141,11 +146,11 @@ def test_every_mail_is_understood_field_by_field_as_the_oracle_says(
         else:
             counts[found.kind or "(nothing)", "false"] += 1
             wrong.append(told(read))
-    kinds = sorted({kind for kind, _ in counts})
+    names = sorted({kind for kind, _ in counts})
     for column in columns:
-        counts["all", column] = sum(counts[kind, column] for kind in kinds)
+        counts["all", column] = sum(counts[kind, column] for kind in names)
     rows = []
-    for kind in (*kinds, "all"):
+    for kind in (*names, "all"):
         right, false = counts[kind, "recognised"], counts[kind, "false"]
         readable = counts[kind, "mails"] - counts[kind, "damaged"] - counts[kind, "no mail"]
         rates = (f"{right / max(1, whole):.0%}" for whole in (readable, right + false))
@@ -158,6 +163,28 @@ def test_every_mail_is_understood_field_by_field_as_the_oracle_says(
     assert counts["debbugs-closed", "values"] > 1_000
     assert counts["debbugs-transcript", "values"] > 1_000
     assert counts["dak-accepted", "values"] > 1_000
+
+
+@pytest.mark.edge(54)
+def test_each_change_of_each_transcript_is_told_however_many_an_event_shows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(debbugs_transcript, "CHANGES", 10_000)
+    monkeypatch.setattr(debbugs_transcript, "BUGS", 10_000)
+    compared = 0
+    for read in corpus():
+        if read.expected is None or read.expected.kind != "debbugs-transcript":
+            continue
+        rows, _, bugs = transcript(first_text(message_from_bytes(read.raw)))
+        (event,) = kinds.recognise(read_mail(read.raw), kinds.Site()).events
+        changed = event.payload
+        assert isinstance(changed, debbugs_transcript.BugsChanged)
+
+        assert [(c.bug, c.action, c.ok, c.old, c.new) for c in changed.changes] == rows, told(read)
+        assert changed.bugs == bugs, told(read)
+        compared += len(rows)
+
+    assert compared > 1_000
 
 
 def test_the_oracle_asks_nothing_of_the_package() -> None:
