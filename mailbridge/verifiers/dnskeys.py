@@ -59,7 +59,7 @@ class DnsKeys:
     ) -> None:
         self._resolver: Final = resolver or _system_resolver
         self._clock: Final = clock
-        self._seconds: Final = seconds
+        self._seconds = seconds
         self._known: Final[dict[str, _Known]] = {}
         self._failures = 0
         self._silent_until = 0.0
