@@ -172,6 +172,11 @@ class Daemon:
         return self._process.pid
 
     @property
+    def ended(self) -> bool:
+        """Whether the process is gone."""
+        return self._process.poll() is not None
+
+    @property
     def said(self) -> str:
         """All it said so far."""
         with self._news:
