@@ -25,6 +25,8 @@ MAX_CHANGES: Final = 4 * 1024 * 1024
 """The largest .changes in twenty years of Debian are well below one."""
 MAX_FILES: Final = 10_000
 MAX_FIELDS: Final = 500
+MAX_FIELD: Final = 256 * 1024
+"""Characters in a field's first line: python-debian needs 160 bytes for each word of it."""
 MAX_CHANGELOG: Final = 512 * 1024
 """How far into a changelog that stands alone we look for bugs."""
 MAX_BUGS: Final = 2_000
@@ -278,6 +280,8 @@ def _paragraph(lines: list[str]) -> list[str]:
             if keep:
                 kept.append(_CONTROL.sub(" ", line))
         elif field := _FIELD.match(line):
+            if len(line) > MAX_FIELD:
+                raise MalformedMail(f".changes: a line of more than {MAX_FIELD} characters")
             name = field[1].lower()
             keep = name not in seen
             seen.add(name)

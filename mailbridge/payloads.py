@@ -10,7 +10,7 @@ terminal, a log or a mail header could stumble over, and cuts.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
@@ -306,6 +306,8 @@ class BugClosed(Bug, frozen=True, kw_only=True, omit_defaults=True):
 
 # Everything a terminal or a header could take for a command, and what breaks lines elsewhere.
 _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# How many characters are looked at for one that is shown: the rest could be blanks and controls.
+_SLACK: Final = 16
 _ONE_LINE: Final = re.compile("[\x00-\x20\x7f-\xa0\u2028\u2029]+")
 _ADDRESS: Final = re.compile(
     r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
@@ -332,7 +334,9 @@ class Clip:
 
     def line(self, text: str, limit: int = TITLE) -> str:
         """Return *text* as one line of at most *limit* characters: no controls, single blanks."""
-        return self._cut(_ONE_LINE.sub(" ", without_surrogates(text)).strip(), limit)
+        # (Nobody cleans megabytes to show a line of them.)
+        told = self._cut(text.lstrip(), limit * _SLACK)
+        return self._cut(_ONE_LINE.sub(" ", without_surrogates(told)).strip(), limit)
 
     def word(self, text: str) -> str:
         """Return *text*, a name or a version, as one short line."""
@@ -340,13 +344,20 @@ class Clip:
 
     def text(self, text: str, limit: int) -> str:
         """Return *text* of several lines: newlines kept, no other controls, at most *limit*."""
-        lines = without_surrogates(text).replace("\r\n", "\n").expandtabs().split("\n")
-        return self._cut(
-            "\n".join(_CONTROL.sub("", line.replace("\r", "")).rstrip() for line in lines).strip(
-                "\n"
-            ),
-            limit,
-        )
+        kept: list[str] = []
+        size = blank = 0
+        for line in _lines(text):
+            told = without_surrogates(self._cut(line.rstrip(), limit * _SLACK)).expandtabs()
+            clean = _CONTROL.sub("", told.replace("\r", "")).rstrip()
+            if not clean:
+                blank += bool(kept)
+                continue
+            kept += [*[""] * min(blank, limit), clean]
+            size += blank + len(clean) + 1
+            blank = 0
+            if size > limit + 1:
+                break
+        return self._cut("\n".join(kept), limit)
 
     def items(self, items: Iterable[_T], limit: int = ITEMS) -> list[_T]:
         """Return at most *limit* of *items*, as a list."""
@@ -367,6 +378,14 @@ class Clip:
             return text
         self.truncated = True
         return text[:limit].rstrip()
+
+
+def _lines(text: str) -> Iterator[str]:
+    start = 0
+    while (end := text.find("\n", start)) >= 0:
+        yield text[start:end]
+        start = end + 1
+    yield text[start:]
 
 
 class Person(NamedTuple):

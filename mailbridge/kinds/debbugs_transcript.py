@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
 from typing import Final, NamedTuple
 
 import msgspec
@@ -17,6 +18,8 @@ from mailbridge.payloads import Clip, Event, Payload
 BUGS: Final = 100
 CHANGES: Final = 50
 """How many are named in an event; their totals tell the rest.  One real mail touched 484."""
+NUMBERS: Final = 500
+"""How many a line may name."""
 LINES: Final = 20_000
 LINE: Final = 4_000
 """More than that nobody honest sends; what is beyond is cut off."""
@@ -267,7 +270,7 @@ class _Read:
         self.changes.append(change)
         self.touch(change.bug)
         if change.action in ("merged", "cloned"):
-            for bug in _numbers(change.new):
+            for bug in islice(_numbers(change.new), NUMBERS):
                 self.touch(bug)
 
     def touch(self, bug: int) -> None:
