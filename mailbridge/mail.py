@@ -1,8 +1,9 @@
 """
 Bytes to `Mail`: bounded before any parser sees them, headers first, the body only when asked for.
 
-Headers are the standard library's on its `compat32` policy.  `email.policy.default` never touches
-input: fifty kilobytes of quotes cost it twenty seconds (cpython#136063).
+Headers are what the standard library's `compat32` policy makes of them (tests/test_mail.py), at a
+fifth of its price.  `email.policy.default` never touches input: fifty kilobytes of quotes cost it
+twenty seconds (cpython#136063).
 """
 
 from __future__ import annotations
@@ -12,15 +13,11 @@ import hashlib
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from email.message import Message
-from email.parser import BytesHeaderParser
-from email.policy import compat32
 from email.utils import parsedate_to_datetime
 from functools import cached_property
-from itertools import islice
 from typing import Final
 
-from mailbridge import mime
+from mailbridge import mime, plain
 from mailbridge.errors import MalformedMail
 from mailbridge.payloads import Person, address
 
@@ -32,8 +29,10 @@ MAX_ID: Final = 300
 MAX_ATTACHED: Final = 10
 """Messages inside a mail that are looked at; a closed bug's mail has two."""
 
-_END_OF_HEADERS: Final = re.compile(rb"\n\r?\n|\A\r?\n")
-_FIELD: Final = re.compile(rb"[!-9;-~]+:")
+_END_OF_HEADERS: Final = re.compile(rb"\A\r?\n|\n\r?\n")
+_NAME: Final = re.compile(rb"[!-9;-~]+:")
+_FIELD: Final = re.compile(r"([!-9;-~]++):[ \t]*+([^\n]*+(?:\n[ \t][^\n]*+)*+)\n?")
+_ALL_FIELDS: Final = re.compile(r"(?:[!-9;-~]++:[^\n]*+(?:\n[ \t][^\n]*+)*+(?:\n|\Z))*+")
 _FOLD: Final = re.compile(r"\r?\n[ \t]+")
 _BLANKS: Final = re.compile("[\x00-\x20\x7f-\xa0\u2028\u2029]+")
 _ENCODED: Final = re.compile(r"=\?([^?\s]{1,80})\?([bBqQ])\?([^?\s]*)\?=")
@@ -44,6 +43,7 @@ _MARKER: Final = re.compile(
     rb"|x-dak|x-katie|x-debian|debian|x-launchpad-(?:notification-type|bug)|x-bugzilla-type"
     rb"|x-gitlab-[a-z-]+|x-phabricator-sent-this-message)[ \t]*:"
 )
+_MIME: Final = ("content-type", "content-transfer-encoding")
 _LIST_PREFIX: Final = re.compile(r"(?:\s*(?:\[[^\]]*\]|\*{3,}[A-Z?]+\*{3,}))+\s*")
 _QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
@@ -83,6 +83,10 @@ class Mail:
         """
         values = self._fields.get(name.lower())
         return _clean(values[0]) if values else None
+
+    def has(self, *names: str) -> bool:
+        """Say whether there is a header of one of *names*, empty or not."""
+        return any(name.lower() in self._fields for name in names)
 
     def headers(self, name: str) -> list[str]:
         """Return every header *name*, in order, each as `header` would."""
@@ -147,10 +151,7 @@ class Mail:
         Lines end in a newline alone; of a text of many megabytes it is the beginning.  Raises
         `MalformedMail` as the body cannot be parsed.
         """
-        for part in mime.leaves(self._parsed.tree):
-            if part.get_content_type() == "text/plain":
-                return mime.text_of(part)
-        return ""
+        return next((leaf.text for leaf in self._leaves if leaf.is_text), "")
 
     @cached_property
     def texts(self) -> list[str]:
@@ -159,8 +160,7 @@ class Mail:
 
         Raises `MalformedMail` as the body cannot be parsed.
         """
-        parts = (p for p in mime.leaves(self._parsed.tree) if p.get_content_type() == "text/plain")
-        return [mime.text_of(part) for part in islice(parts, MAX_ATTACHED)]
+        return [leaf.text for leaf in self._leaves if leaf.is_text][:MAX_ATTACHED]
 
     @cached_property
     def contents(self) -> list[tuple[bytes, str | None]]:
@@ -169,26 +169,18 @@ class Mail:
 
         Raises `MalformedMail` as the body cannot be parsed.
         """
-        parts = (p for p in mime.leaves(self._parsed.tree) if p.get_content_type() == "text/plain")
-        return [mime.content_of(part) for part in islice(parts, MAX_ATTACHED)]
+        texts = [leaf for leaf in self._leaves if leaf.is_text]
+        return [(leaf.content, leaf.charset) for leaf in texts[:MAX_ATTACHED]]
 
     @cached_property
     def attached(self) -> list[Mail]:
         """
         The first few messages inside, in order, none of those inside these.
 
-        Their texts are there, the contents of files attached to them are not.  Raises
-        `MalformedMail` as the body, or one of them, cannot be parsed.
+        Raises `MalformedMail` as the body, or one of them, cannot be parsed.
         """
-        found = []
-        for part in mime.leaves(self._parsed.tree):
-            if part.get_content_type() == "message/rfc822" and part.is_multipart():
-                inner = part.get_payload(0)
-                if isinstance(inner, Message):
-                    found.append(_read(mime.flat(inner), MAX_MAIL))
-            if len(found) == MAX_ATTACHED:
-                break
-        return found
+        inside = [leaf for leaf in self._leaves if leaf.is_message]
+        return [_read(leaf.message, MAX_MAIL) for leaf in inside[:MAX_ATTACHED]]
 
     @cached_property
     def file_names(self) -> list[str]:
@@ -196,13 +188,19 @@ class Mail:
         return [_clean(name) for name in self._parsed.file_names]
 
     @cached_property
+    def _leaves(self) -> Sequence[mime.Leaf]:
+        told = (self._fields.get(name, [None])[0] for name in _MIME)
+        found = plain.leaves(self.raw, self.body, *told)
+        if found is None:
+            return self._parsed.leaves
+        mime.check(self.raw, self.body)
+        return [mime.PlainLeaf(self.raw, leaf) for leaf in found]
+
+    @cached_property
     def _parsed(self) -> mime.Body:
         # mail-parser sees the MIME headers alone: what it does with the others we do not need.
-        head = "".join(
-            f"{name}: {values[0]}\n"
-            for name in ("content-type", "content-transfer-encoding")
-            if (values := self._fields.get(name))
-        )
+        told = ((name, self._fields.get(name, [None])[0]) for name in _MIME)
+        head = "".join(f"{name}: {value}\n" for name, value in told if value is not None)
         return mime.parse(head.encode("utf-8", "surrogateescape"), self.raw[self.body :])
 
 
@@ -296,13 +294,24 @@ def _read(raw: bytes, limit: int, *, outer: Mail | None = None) -> Mail:
     if end is None and len(raw) > MAX_HEADERS:
         raise MalformedMail(f"headers of more than {MAX_HEADERS} bytes")
     body = end.end() if end else len(raw)
-    block = raw[: end.start() + 1] if end else raw
-    _check_headers(block)
-    parsed = BytesHeaderParser(policy=compat32).parsebytes(block)
-    return Mail(raw, list(parsed.raw_items()), body, outer=outer)
+    block = raw[: end.start() + 1].lstrip(b"\r\n") if end else raw
+    return Mail(raw, _fields(block), body, outer=outer)
+
+
+def _fields(block: bytes) -> list[tuple[str, str]]:
+    """Return name and value of every header in *block*; raise `MalformedMail`."""
+    text = block.decode("ascii", "surrogateescape")
+    found = _FIELD.findall(text)
+    by_the_book = b"\0" not in block and len(found) <= MAX_FIELDS and len(block) <= MAX_FIELD
+    if not by_the_book or not _ALL_FIELDS.fullmatch(text) or b"\r" in block:
+        _check_headers(block)
+    if b"\r" in block:
+        return [(name, value.rstrip("\r")) for name, value in found]
+    return found
 
 
 def _check_headers(block: bytes) -> None:
+    """Raise `MalformedMail` for headers that nobody honest writes."""
     if b"\0" in block:
         raise MalformedMail("a NUL in the headers")
     if b"\r" in block.replace(b"\r\n", b"\n"):
@@ -313,8 +322,8 @@ def _check_headers(block: bytes) -> None:
             if not fields:
                 raise MalformedMail("the headers begin with a folded line")
             length += len(line)
-        elif line.strip():
-            if not _FIELD.match(line):
+        elif line not in (b"", b"\r"):
+            if not _NAME.match(line):
                 raise MalformedMail(f"no header: {line[:60]!r}")
             fields += 1
             length = len(line)
@@ -335,7 +344,7 @@ def _is_from_its_list(mail: Mail) -> bool:
 
 
 def _clean(value: str) -> str:
-    text = mime.decoded(_bytes_of(value), None)
+    text = value if value.isascii() else mime.decoded(_bytes_of(value), None)
     if "=?" in text:
         text = _decode_words(_FOLD.sub(" ", text))
     return _BLANKS.sub(" ", text).strip()

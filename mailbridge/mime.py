@@ -1,5 +1,5 @@
 """
-The body of a mail as a tree of parts: bounded first, then parsed by mail-parser, texts decoded.
+The leaves of a mail's body: bounded first, found by `plain` or parsed by mail-parser, decoded.
 
 The only user of mail-parser, which works on the `compat32` policy and is shown nothing that it
 could choke on: no content but texts, no charset but those we know, no headers but MIME's.
@@ -7,19 +7,22 @@ could choke on: no content but texts, no charset but those we know, no headers b
 
 from __future__ import annotations
 
+import binascii
 import io
 import re
 from collections.abc import Iterator
+from email.errors import MessageError
 from email.generator import BytesGenerator
 from email.message import Message
 from email.parser import BytesParser
 from email.policy import compat32
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import mailparser
 from mailparser.exceptions import MailParserError
 
+from mailbridge import plain
 from mailbridge.errors import MalformedMail
 
 MAX_LINES: Final = 500_000
@@ -68,15 +71,48 @@ _PART_FIELD: Final = re.compile(
 _CONTAINER: Final = re.compile(
     rb"content-type:(?<=[\r\n]content-type:)[\s\x1c-\x1f]*(?:multipart|message)[\s\x1c-\x1f]*/"
 )
-_REPORT: Final = re.compile(
-    rb"(?i)(content-type:(?<![^\r\n]content-type:)[\s\x1c-\x1f]*)message/delivery-status"
-)
+
+
+class Leaf(Protocol):
+    """A part that holds no parts, or a message inside."""
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is text/plain."""
+
+    @property
+    def is_message(self) -> bool:
+        """Whether it is a message/rfc822 with a message in it."""
+
+    @property
+    def charset(self) -> str | None:
+        """The charset it is said to be in, if we know that one."""
+
+    @property
+    def content(self) -> bytes:
+        """The bytes of a text, the transfer encoding undone, at most `MAX_TEXT` of the encoded."""
+
+    @property
+    def text(self) -> str:
+        """The content, decoded; lines end in a newline alone."""
+
+    @property
+    def message(self) -> bytes:
+        """The bytes of the message inside.  Raises `MalformedMail`."""
+
+
+class _Part(Message):
+    """A part; in a delivery report the email package would make a message of each paragraph."""
+
+    def get_content_type(self) -> str:
+        found = super().get_content_type()
+        return "text/x-delivery-status" if found == "message/delivery-status" else found
 
 
 class Body(NamedTuple):
     """A body that went through `parse`."""
 
-    tree: Message
+    leaves: tuple[Leaf, ...]
     file_names: tuple[str, ...]
     """The names of the files attached, as they were written."""
 
@@ -88,22 +124,24 @@ def parse(head: bytes, body: bytes) -> Body:
     Raises `MalformedMail` for what no parser can read, and for what costs too much to read.
     """
     whole = head + b"\n" + body
-    _check(whole)
-    if b"message/delivery-status" in whole.lower():
-        # The email package makes a message of each paragraph in one of these.
-        whole = _REPORT.sub(rb"\1text/x-delivery-status", whole)
+    check(whole)
     try:
-        message = BytesParser(policy=compat32).parsebytes(whole)
+        message = BytesParser(_Part, policy=compat32).parsebytes(whole)
         for part in message.walk():
             _tame(part)
         parsed = mailparser.MailParser(message)
-        return Body(message, tuple(str(item["filename"]) for item in parsed.attachments))
+        names = tuple(str(item["filename"]) for item in parsed.attachments)
+        return Body(tuple(map(_ParsedLeaf, _leaves(message))), names)
     except _FAULTS as error:
         raise MalformedMail(f"no MIME we can read: {type(error).__name__}: {error}") from error
 
 
-def _check(raw: bytes) -> None:
+def check(raw: bytes, start: int = 0) -> None:
     """Raise `MalformedMail` for a body that costs a parser more than it can be worth."""
+    raw = raw[start:]
+    # (Of the mails that come, nearly all are too small for anything below to be too much.)
+    if len(raw) < MAX_BOUNDARIES and b"content-" not in raw.lower():
+        return
     lines = raw.count(b"\n") + raw.count(b"\r") - raw.count(b"\r\n")
     if lines > MAX_LINES:
         raise MalformedMail(f"{lines} lines, more than the {MAX_LINES} allowed")
@@ -147,24 +185,87 @@ def _is_known(charset: str) -> bool:
     return charset.lower().replace("_", "-") in _CHARSETS
 
 
-def leaves(part: Message) -> Iterator[Message]:
+def _leaves(part: Message) -> Iterator[Message]:
     """Every part that holds no parts, depth first; a message inside counts as one."""
     if part.get_content_maintype() == "multipart" and part.is_multipart():
         for child in part.get_payload():
             if isinstance(child, Message):
-                yield from leaves(child)
+                yield from _leaves(child)
     else:
         yield part
 
 
-def text_of(part: Message) -> str:
-    return decoded(*content_of(part)).replace("\r\n", "\n")
+class _ParsedLeaf:
+    """One that mail-parser has seen."""
+
+    def __init__(self, part: Message) -> None:
+        self._part: Final = part
+
+    @property
+    def is_text(self) -> bool:
+        return self._part.get_content_type() == "text/plain"
+
+    @property
+    def is_message(self) -> bool:
+        return self._part.get_content_type() == "message/rfc822" and self._part.is_multipart()
+
+    @property
+    def charset(self) -> str | None:
+        return self._part.get_content_charset()
+
+    @property
+    def content(self) -> bytes:
+        payload = self._part.get_payload(decode=True)
+        return payload if isinstance(payload, bytes) else b""
+
+    @property
+    def text(self) -> str:
+        return _text(self.content, self.charset)
+
+    @property
+    def message(self) -> bytes:
+        return _flat(self._part.get_payload(0))
 
 
-def content_of(part: Message) -> tuple[bytes, str | None]:
-    """Return the bytes of *part*, its transfer encoding undone, and its charset."""
-    payload = part.get_payload(decode=True)
-    return payload if isinstance(payload, bytes) else b"", part.get_content_charset()
+class PlainLeaf:
+    """One that `plain` found; nothing is copied or decoded before somebody asks for it."""
+
+    def __init__(self, raw: bytes, leaf: plain.Leaf) -> None:
+        self._raw: Final = raw
+        self._leaf: Final = leaf
+        self.is_text: Final = leaf.content_type == "text/plain"
+        self.is_message: Final = leaf.content_type == "message/rfc822"
+
+    @property
+    def charset(self) -> str | None:
+        charset = self._leaf.charset
+        return charset if charset and _is_known(charset) else None
+
+    @property
+    def content(self) -> bytes:
+        start, end, encoding = self._leaf.start, self._leaf.end, self._leaf.encoding
+        data = self._raw[start : min(end, start + MAX_TEXT)]
+        if encoding == "quoted-printable":
+            return binascii.a2b_qp(data)
+        if encoding != "base64":
+            return data
+        part = Message()
+        part["Content-Transfer-Encoding"] = encoding
+        part.set_payload(data.decode("ascii", "surrogateescape"))
+        payload = part.get_payload(decode=True)
+        return payload if isinstance(payload, bytes) else b""
+
+    @property
+    def text(self) -> str:
+        return _text(self.content, self.charset)
+
+    @property
+    def message(self) -> bytes:
+        return self._raw[self._leaf.start : self._leaf.end]
+
+
+def _text(content: bytes, charset: str | None) -> str:
+    return decoded(content, charset).replace("\r\n", "\n")
 
 
 def decoded(data: bytes, charset: str | None) -> str:
@@ -186,10 +287,13 @@ def _line(data: bytes) -> str:
         return data.decode("latin-1")
 
 
-def flat(message: Message) -> bytes:
+def _flat(message: object) -> bytes:
+    if not isinstance(message, Message):
+        raise MalformedMail("a message inside that is none")
     target = io.BytesIO()
     try:
         BytesGenerator(target, mangle_from_=False, maxheaderlen=0).flatten(message)
-    except _FAULTS as error:
-        raise MalformedMail(f"a message inside: {type(error).__name__}: {error}") from error
+    except (*_FAULTS, MessageError) as error:
+        words = f"{type(error).__name__}: {error}"
+        raise MalformedMail(f"a message inside: {words}") from error
     return target.getvalue()
