@@ -280,13 +280,13 @@ def _paragraph(lines: list[str]) -> list[str]:
             if keep:
                 kept.append(_CONTROL.sub(" ", line))
         elif field := _FIELD.match(line):
-            if len(line) > MAX_FIELD:
-                raise MalformedMail(f".changes: a line of more than {MAX_FIELD} characters")
             name = field[1].lower()
             keep = name not in seen
             seen.add(name)
-            if len(seen) > MAX_FIELDS:
-                raise MalformedMail(f".changes: more than {MAX_FIELDS} fields")
+            if len(seen) > MAX_FIELDS or len(line) > MAX_FIELD:
+                raise MalformedMail(
+                    f".changes: more than {MAX_FIELDS} fields, or {MAX_FIELD} characters in one"
+                )
             if keep:
                 kept.append(_CONTROL.sub(" ", line))
         else:
