@@ -197,7 +197,7 @@ def test_a_name_that_is_not_there_is_no_key_and_is_asked_again_soon(
         records(b"v=DKIM1; k=rsa; p=" + public()),
         records(b"v=DKIM2; k=ed25519; p=" + public()),
         records(b"v=DKIM1; k=ed25519; t=s:y; p=" + public()),
-        records(b"v=DKIM1; k=ed25519; s=tlsrpt; p=" + public()),
+        records(b"v=DKIM1; k=ed25519; s=chat; p=" + public()),
         records(b"v=spf1 -all"),
         records(),
         records(alias="nothing.example.org."),
