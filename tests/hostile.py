@@ -112,11 +112,24 @@ class Gives:
 
     def feed(self, request: Request) -> Sequence[bytes]:
         wanted = [
-            event.raw
+            event
             for event in self.links
             if event.feed and event.feed.id == request["feed"] and event.feed.seq > request["after"]
         ]
-        return [header(request, more=False), *wanted]
+        shown = [event for event in wanted if event in self.shown]
+        found = {event.hash: self.twin(event) for event in wanted}
+        twins = {hashed: twin for hashed, twin in found.items() if twin is not None}
+        told = {
+            "more": False,
+            "shown": [event.feed.seq for event in shown if event.feed],
+            "twins": [event.feed.seq for event in wanted if event.feed and event.hash in twins],
+        }
+        return [header(request, **told), *(event.raw for event in wanted), *twins.values()]
+
+    def twin(self, event: SignedEvent) -> bytes | None:
+        """Return what is shown in the place of *event*, if that is not."""
+        same = (one.raw for one in self.shown if (one.uuid, one.tag) == (event.uuid, event.tag))
+        return None if event in self.shown else next(same, None)
 
     def keys(self, request: Request) -> Sequence[bytes]:
         told = {

@@ -83,9 +83,16 @@ def test_every_link_of_a_feed_is_kept_also_those_that_readers_do_not_see(
     events = [source.event(1), source.event(2, uuid_of=1), source.event(3)]
     put(journal, *events)
 
-    rows, more = journal.feed_page(source.head.feed, 0, 10, 1 << 20)
+    links, more = journal.links(source.head.feed, 0, 10, 1 << 20)
 
-    assert rows == [(event.feed.seq, event.raw) for event in events if event.feed]
+    assert [(link.seq, link.raw) for link in links] == [
+        (event.feed.seq, event.raw) for event in events if event.feed
+    ]
+    assert [(link.shown, link.twin) for link in links] == [
+        (True, None),
+        (False, events[0].raw),
+        (True, None),
+    ]
     assert not more
     assert journal.hash_at(source.head.feed, 2) == events[1].hash
 
@@ -217,7 +224,7 @@ def test_what_is_pruned_is_told_never_skipped_and_never_comes_in_again(
     with pytest.raises(RelayGone, match="pruned"):
         journal.read(1)
     with pytest.raises(RelayGone, match="pruned"):
-        journal.feed_page(source.head.feed, 0, 10, 1 << 20)
+        journal.links(source.head.feed, 0, 10, 1 << 20)
     assert journal.hash_at(source.head.feed, 1) == events[0].hash
     assert journal.has([events[0].uuid]) == [events[0].uuid]
 

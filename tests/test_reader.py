@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -207,7 +209,8 @@ def test_of_a_cursor_file_the_last_whole_line_counts(
     url = write(tmp_path / "j.db", Source().events(3))
     cursor = tmp_path / "cursor"
     assert read(url, 3, keys, cursor_file=cursor) == [1, 2, 3]
-    assert cursor.read_bytes().count(b"\n") == 1
+    # (How far it is, and the signed event that proves it to a relay.)
+    assert cursor.read_bytes().count(b"\n") == 2
     with cursor.open("ab") as file:
         file.write(piece)
 
@@ -297,7 +300,7 @@ def test_a_restored_relay_that_was_filled_in_another_order_hides_nothing(
 def test_what_is_behind_the_cursor_is_found_when_it_is_quiet(
     tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events_of, "HEADS_EVERY", 0.0)
+    monkeypatch.setattr(events_of, "LOOK_EVERY", 0.0)
     monkeypatch.setattr(events_of, "WAIT", 0.05)
     one, two = Source(), Source("mailbridge.other.example.org")
     first, again = one.event(1), one.event(2)
@@ -442,13 +445,13 @@ def test_a_relay_that_comes_back_is_read_on_and_its_absence_is_one_line(
         relay.start()
         relay.emit(CLOSED, {"bug": 2})
 
-    with caplog.at_level(logging.WARNING, "mailbridge.reader.events"):
+    with caplog.at_level(logging.WARNING, "mailbridge.reader.patience"):
         restarting = threading.Thread(target=restart)
         restarting.start()
         assert next(events).data == {"bug": 2}
         restarting.join()
 
-    lines = [r.getMessage() for r in caplog.records if r.name == "mailbridge.reader.events"]
+    lines = [r.getMessage() for r in caplog.records if r.name == "mailbridge.reader.patience"]
     assert len(lines) <= 2  # it went, it came
     assert all(relay.url in line for line in lines)
 
@@ -516,6 +519,70 @@ def test_cancelling_the_asynchronous_twin_ends_it_while_it_waits(
     before = threading.active_count()
     asyncio.run(cancelled())
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_reader_that_was_started_again_proves_to_a_restored_relay_what_it_lost(
+    relay: RelayForTests, tmp_path: Path, *, killed: bool
+) -> None:
+    """Its word alone stops nothing: the signed events that it holds are in its cursor file."""
+    relay.emit(CLOSED, {"bug": 1})
+    relay.stop()
+    backup = (relay.state / "journal.db").read_bytes()
+    relay.start()
+    sent = [relay.emit(CLOSED, {"bug": bug}) for bug in (2, 3)]
+    reading: dict[str, Any] = {"state": relay.state, "cursor_file": tmp_path / "cursor"}
+    events = open_events(relay.url, since="start", timeout=20, **reading)
+    assert [next(events).data["bug"] for _ in range(3)] == [1, 2, 3]
+    events.handled()
+    if killed:
+        there = (tmp_path / "cursor").read_bytes()
+        events.close()
+        (tmp_path / "cursor").write_bytes(there + b'{"feed":"torn')
+    else:
+        events.close()
+    relay.stop()
+    (relay.state / "journal.db").write_bytes(backup)
+    relay.start()
+
+    assert next(relay.listen(since="start")).data == {"bug": 1}
+    with pytest.raises(BadProof, match="is not served"):
+        next(listen(relay.url, timeout=20, **reading))
+    with pytest.raises(BadProof, match="is not served"):
+        next(relay.listen(since="start"))
+
+    relay.send(*sent)
+    assert [event.data["bug"] for event in islice(relay.listen(since="start"), 3)] == [1, 2, 3]
+
+
+def test_a_reader_from_the_start_that_was_started_again_still_misses_nothing_of_new_feeds(
+    tmp_path: Path, keys: Path
+) -> None:
+    """A feed of which it was shown nothing yet, and then its third event, is followed back."""
+    one, two = Source(), Source("mailbridge.other.example.org")
+    path, cursor = tmp_path / "j.db", tmp_path / "cursor"
+    assert all_of(write(path, one.events(2)), keys, cursor_file=cursor) == [1, 2]
+    url = write(path, [two.event(number) for number in (101, 102, 103)])
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("UPDATE event SET pos = pos - 10 WHERE pos IN (3, 4)")
+        db.commit()
+
+    assert all_of(url, keys, cursor_file=cursor) == [101, 102, 103]
+
+
+def test_a_feed_that_a_relay_shows_nothing_of_is_fetched_when_it_is_quiet(
+    tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events_of, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(events_of, "WAIT", 0.05)
+    one, two = Source(), Source("mailbridge.other.example.org")
+    path = tmp_path / "j.db"
+    url = write(path, [*one.events(2), two.event(101), two.event(102)])
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("UPDATE event SET visible = 0 WHERE pos > 2")
+        db.commit()
+
+    assert read(url, 4, keys) == [1, 2, 101, 102]
 
 
 # -- whose key -------------------------------------------------------------------------------------

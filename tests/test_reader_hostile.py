@@ -170,6 +170,95 @@ def test_what_is_no_event_ends_the_reading(keys: Path, raw: bytes) -> None:
         read(answers, 1, keys)
 
 
+# -- doubles ---------------------------------------------------------------------------------------
+
+
+OTHER = "mailbridge.other.example.org"
+
+
+@pytest.fixture
+def both_keys(keys: Path) -> Path:
+    keyring.write_public(keys / "b.key", Source(OTHER).key.verify_key)
+    return keys
+
+
+def test_a_double_of_what_was_given_is_hidden_rightly(source: Source, both_keys: Path) -> None:
+    first, *_ = source.events(1)
+    other = Source(OTHER)
+    again, more = other.event(101, uuid_of=1), other.event(102)
+
+    gives = Gives([first, more], links=[first, again, more])
+    with HostileRelay(gives) as relay:
+        events = open_events(relay.url, since="start", timeout=20, keys=both_keys)
+        with events:
+            assert [event.data["number"] for event in islice(events, 2)] == [1, 102]
+            assert events.alarms == []
+
+
+@pytest.mark.fault(62)
+@pytest.mark.parametrize(
+    "twin",
+    ["none", "no event", "itself", "another uuid", "no feed", "altered", "a stranger's"],
+)
+def test_what_is_hidden_as_the_double_of_nothing_is_an_alarm_and_given(
+    source: Source, both_keys: Path, caplog: pytest.LogCaptureFixture, twin: str
+) -> None:
+    """Else a relay could keep any event from its readers and say that they had it."""
+    one, two, three = source.events(3)
+    other = Source(OTHER)
+    told = {
+        "none": None,
+        "no event": b"7",
+        "itself": two.raw,
+        "another uuid": other.event(9).raw,
+        "no feed": other.signed(8, uuid_of=2).raw,
+        "altered": altered(other.event(8, uuid_of=2), data={}).raw,
+        "a stranger's": Source("mailbridge.third.example.org").event(8, uuid_of=2).raw,
+    }[twin]
+    gives = Gives([one, three], links=[one, two, three])
+    gives.twin = lambda event: told if event is two else None  # type: ignore[method-assign]
+
+    with HostileRelay(gives) as relay:
+        events = open_events(relay.url, since="start", timeout=20, keys=both_keys)
+        with events:
+            assert [event.data["number"] for event in islice(events, 3)] == [1, 2, 3]
+            [alarm] = events.alarms
+    assert f"feed {FEED}: number 2 is kept from readers" in alarm
+    assert alarm in caplog.text
+
+
+@pytest.mark.fault(62)
+def test_two_doubles_that_each_stand_for_the_other_are_given(
+    source: Source, both_keys: Path
+) -> None:
+    """Both are signed and say the same, and a relay shows neither."""
+    other = Source(OTHER)
+    one, hidden, three = source.events(3)
+    first, also_hidden, third = other.event(101), other.event(102, uuid_of=2), other.event(103)
+    shown = [one, first, three, third]
+    gives = Gives(shown, links=[one, hidden, three, first, also_hidden, third])
+    twins = {hidden.hash: also_hidden.raw, also_hidden.hash: hidden.raw}
+    gives.twin = lambda event: twins.get(event.hash)  # type: ignore[method-assign]
+
+    with HostileRelay(gives) as relay:
+        events = open_events(relay.url, since="start", timeout=20, keys=both_keys)
+        with events:
+            given = [event.data["number"] for event in islice(events, 5)]
+            assert len(events.alarms) == 1
+    assert sorted(given) == [1, 3, 101, 102, 103]
+
+
+def test_a_double_of_what_was_pruned_is_given(
+    source: Source, keys: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, two, three = source.events(3)
+    gives = Gives([one, three], links=[one, two, three])
+    gives.twin = lambda event: b"" if event is two else None  # type: ignore[method-assign]
+
+    assert read(gives, 3, keys) == [1, 2, 3]
+    assert "was pruned; it is given" in caplog.text
+
+
 # -- answers ---------------------------------------------------------------------------------------
 
 
@@ -220,7 +309,7 @@ def test_the_late_answer_to_another_question_is_not_taken_for_this_one(
 def test_a_question_that_gets_no_answer_is_asked_again(
     source: Source, keys: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mailbridge.reader.events.GRACE", 0.1)
+    monkeypatch.setattr("mailbridge.reader.patience.GRACE", 0.1)
     gives, silences = Gives(source.events(1)), iter([None, None])
 
     assert read(lambda request: next(silences, gives(request)), 1, keys) == [1]
@@ -229,7 +318,7 @@ def test_a_question_that_gets_no_answer_is_asked_again(
 def test_a_relay_that_is_busy_is_asked_again(
     source: Source, keys: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mailbridge.reader.events.BUSY", 0.01)
+    monkeypatch.setattr("mailbridge.reader.patience.BUSY", 0.01)
     gives, refusals = Gives(source.events(1)), iter([1, 2])
 
     def answers(request: Request) -> Sequence[bytes] | None:
@@ -289,7 +378,7 @@ def test_what_a_reader_holds_is_told_with_every_question(source: Source, keys: P
         reading.stop()
         assert next(reading, None) is None
         with open_events(relay.url, keys=keys, since="now", timeout=20) as other:
-            other._chain.positions.update(reading._chain.positions)
+            other._feeds.positions.update(reading._feeds.positions)
             other._fetch()
 
         assert relay.asked[-1]["have"] == {FEED: [2, events[1].hash]}
@@ -370,7 +459,7 @@ def test_a_relay_behind_what_its_source_signed_is_told_of_when_it_stays_so(
     source: Source, keys: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Once is the way of things: the source may be sending still."""
-    monkeypatch.setattr("mailbridge.reader.events.HEADS_EVERY", 0.0)
+    monkeypatch.setattr("mailbridge.reader.events.LOOK_EVERY", 0.0)
     events = source.events(3)
     signed = json.loads(source.signed_head())
     gives = Gives(events[:2])
@@ -394,7 +483,7 @@ def test_a_relay_behind_what_its_source_signed_is_told_of_when_it_stays_so(
 def test_feeds_that_are_none_end_the_reading(
     source: Source, keys: Path, monkeypatch: pytest.MonkeyPatch, feeds: object
 ) -> None:
-    monkeypatch.setattr("mailbridge.reader.events.HEADS_EVERY", 0.0)
+    monkeypatch.setattr("mailbridge.reader.events.LOOK_EVERY", 0.0)
     gives = Gives(source.events(1))
 
     def answers(request: Request) -> Sequence[bytes] | None:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -25,9 +25,7 @@ from mailbridge.event import SignedEvent, canonical, parse_json, read_event
 from mailbridge.failpoint import VARIABLE
 from mailbridge.journal import Journal
 from mailbridge.relay import JOURNAL, Endpoints, Relay
-from mailbridge.relay.claims import Claims
-from mailbridge.relay.gate import Gate
-from mailbridge.relay.read import WAITING_EACH, Reads
+from mailbridge.relay.read import WAITING_EACH
 from mailbridge.signing import KEY_ID, sign_fields, sign_note, verify
 from mailbridge.wire import sockets
 from tests.conftest import NOON
@@ -250,12 +248,15 @@ def test_a_later_epoch_begins_with_the_head_of_the_one_before(
 def test_the_same_news_in_two_feeds_is_one_event_for_readers(
     client: Client, source: Source
 ) -> None:
-    client.submit(source.event(1))
+    said_before = source.event(1)
+    client.submit(said_before)
     later = Source(epoch="20261121T120000Z")
 
     assert client.statuses(later.event(1), later.event(2)) == ["stored"] * 2
     assert len(client.ask()["events"]) == 2
-    assert len(client.ask("feed", feed=later.head.feed)["events"]) == 2
+    told = client.ask("feed", feed=later.head.feed)
+    assert (told["seqs"], told["shown"], told["twins"]) == ([1, 2], [2], [1])
+    assert read_event(told["events"][2]).feed == link(said_before)
 
 
 def test_a_key_nobody_trusts_is_held_and_taken_within_two_seconds_of_trust(
@@ -657,18 +658,28 @@ def test_a_source_that_begins_a_new_epoch_learns_which_uuids_are_here(
 # -- an old backup ---------------------------------------------------------------------------------
 
 
+def restored(source: Source, count: int) -> tuple[SignedEvent, dict[str, Any]]:
+    """What a reader holds of *source* that the relay lost: the signed event, and its words."""
+    events = source.events(count)
+    return events[-1], {"have": {source.head.feed: [events[-1].feed.seq, events[-1].hash]}}  # type: ignore[union-attr]  # of a feed
+
+
 def test_a_feed_that_a_reader_contradicts_is_served_to_nobody(
     start: Start, source: Source, context: sockets.Context
 ) -> None:
     relay, client = start()
     client.submit(*source.events(2))
     other = Client(relay.endpoints, context)
-
     agreed = client.ask(have={source.head.feed: [2, source.head.hash], "x/y": [1, "z"]})
-    contradicted = client.ask(have={source.head.feed: [2, "A" * 43]})
+    fork = Source()
+    fork.events(1)
+    proof = fork.event(22)
+
+    contradicted = client.ask("read", proof.raw, have={source.head.feed: [2, proof.hash]})
 
     assert len(agreed["events"]) == 2
     assert contradicted["error"] == "contradicted"
+    assert contradicted["feeds"] == [source.head.feed]
     assert other.ask()["error"] == "contradicted"
     assert other.ask("feed", feed=source.head.feed)["error"] == "contradicted"
     assert other.ask("feeds")["feeds"][source.head.feed]["contradicted"] is True
@@ -684,7 +695,8 @@ def test_other_feeds_are_served_up_to_the_first_event_that_is_withheld(
     _, client = start()
     client.submit(stranger.event(101, MENTORS), source.event(1), stranger.event(102, MENTORS))
 
-    client.ask(have={source.head.feed: [1, "A" * 43]})
+    proof, words = restored(source, 1)
+    client.ask("read", proof.raw, **words)
 
     first = client.ask()
     assert [len(first["events"]), first["more"]] == [1, True]
@@ -697,56 +709,59 @@ def test_a_relay_behind_its_readers_serves_again_once_the_source_has_sent_the_re
 ) -> None:
     events = source.events(3)
     client.submit(events[0])
+    have = {source.head.feed: [3, events[2].hash]}
 
-    behind = client.ask(have={source.head.feed: [3, events[2].hash]})
+    behind = client.ask("read", events[2].raw, have=have)
     told = client.head(source.signed_head())
     client.submit(*events[1:])
 
     assert behind["error"] == "contradicted"
     assert told["claimed"] == [3, events[2].hash]
-    assert len(client.ask(have={source.head.feed: [3, events[2].hash]})["events"]) == 3
+    assert len(client.ask(have=have)["events"]) == 3
 
 
+@pytest.mark.fault(113)
 def test_a_restored_source_is_stopped_where_its_readers_know_better(
     client: Client, source: Source
 ) -> None:
-    """The whole state came back from an old snapshot, and the source numbers anew (fault 113)."""
+    """The whole state came back from an old snapshot, and the source numbers anew."""
     client.submit(source.event(1))
-    restored = Source()
-    restored.head = source.head
-    events = source.events(2)
-    client.ask(have={source.head.feed: [3, events[1].hash]})
+    old = Source()
+    old.head = source.head
+    proof, words = restored(source, 2)
+    client.ask("read", proof.raw, **words)
 
-    answers = client.submit(restored.event(12), restored.event(13))
+    answers = client.submit(old.event(12), old.event(13))
 
     assert [answer["status"] for answer in answers] == ["stored", "refused"]
     assert client.ask()["error"] == "contradicted"
 
 
-def test_a_stranger_silences_no_feed_without_the_signed_event(
-    tmp_path: Path, source: Source, caplog: pytest.LogCaptureFixture
+def test_nobody_silences_a_feed_without_the_signed_event(
+    start: Start, source: Source, context: sockets.Context, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Also on this host: whoever may ask could make a number up."""
+    relay, client = start()
     events = source.events(2)
-    sent: list[Sequence[bytes]] = []
-    gate = Gate(tmp_path, "relay", {source.key.entity: source.key.verify_key})
-    with Journal.open(tmp_path / "journal.db") as journal:
-        with journal.batch(NOON) as batch:
-            batch.append(events[0], events[0].raw)
-        claims = Claims()
-        reads = Reads(journal, gate, source.key, claims, sent.append)
+    other = Source("mailbridge.other.example.org").event(2)
+    client.submit(events[0])
+    honest = Client(relay.endpoints, context)
+    feed = source.head.feed
 
-        def errors(seq: int, held: str, *proofs: bytes) -> tuple[str | None, bool]:
-            request = {"op": "read", "have": {source.head.feed: [seq, held]}}
-            frames = [json.dumps(request).encode(), *proofs]
-            reads.take(b"peer", frames, 0.0, local=False)
-            return json.loads(sent[-1][1]).get("error"), source.head.feed in claims
+    for proofs, held in (
+        ((), "A" * 43),
+        ((b"{}", events[1].raw), "A" * 43),
+        ((events[0].raw, other.raw), events[1].hash),
+        ((events[1].raw.replace(b'"number":2', b'"number":3'),), events[1].hash),
+    ):
+        assert client.ask("read", *proofs, have={feed: [2, held]})["error"] == "contradicted"
+        assert len(honest.ask()["events"]) == 1
 
-        assert errors(1, events[0].hash) == (None, False)
-        assert errors(2, "A" * 43) == ("contradicted", False)
-        assert errors(2, "A" * 43, b"{}", events[1].raw) == ("contradicted", False)
-        assert errors(2, events[1].hash, events[1].raw) == ("contradicted", True)
     # (He may say so as often as he likes, and fills no log with it.)
     assert caplog.text.count("without proof") == 1
+    client.ask("read", b"", events[1].raw, have={feed: [2, events[1].hash]})
+    assert honest.ask()["error"] == "contradicted"
+    honest.close()
 
 
 # -- strangers -------------------------------------------------------------------------------------

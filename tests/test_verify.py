@@ -142,6 +142,29 @@ def test_a_relay_that_hides_the_end_of_a_feed_is_found_out(
     assert f"feed {FEED}: number 3 is missing" in out
 
 
+@pytest.mark.fault(62)
+@pytest.mark.parametrize("at_the_end", [False, True])
+def test_a_relay_that_keeps_an_event_from_readers_is_found_out(
+    keys: Path, capsys: pytest.CaptureFixture[str], *, at_the_end: bool
+) -> None:
+    """It tells of it as a double, of something that it cannot show."""
+    source = Source()
+    events = source.events(3)
+    hidden = 3 if at_the_end else 2
+    gives = Gives([event for event in events if event is not events[hidden - 1]], links=events)
+
+    def answers(request: Request) -> Sequence[bytes] | None:
+        if request["op"] != "feeds":
+            return gives(request)
+        return [header(request, feeds={FEED: {"seq": 3, "hash": source.head.hash}})]
+
+    with HostileRelay(answers) as relay:
+        status, out = verified(relay.url, keys, capsys)
+
+    assert status == 65
+    assert f"feed {FEED}: number {hidden} is kept from readers" in out
+
+
 def test_a_head_that_its_source_did_not_sign_so_is_found_out(
     keys: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -164,7 +187,7 @@ def test_a_head_that_its_source_did_not_sign_so_is_found_out(
 
 
 def test_a_relay_that_is_not_there_is_75(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailbridge.reader.events.GRACE", 0.1)
+    monkeypatch.setattr("mailbridge.reader.patience.GRACE", 0.1)
 
     assert main(["verify", "tcp://127.0.0.1:9", "--keys", str(keys)]) == 75
 

@@ -75,11 +75,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _whole(url: str, keys: Keys) -> Checked:
     """Check all that *url* has.  Raises `BadInput` for the first thing that is wrong."""
+    from mailbridge.errors import BadProof
     from mailbridge.reader import Events
 
     with Events(url, keys, since="start", timeout=None, follow=False) as events:
         count = sum(1 for _ in events)
-        return Checked(count, {told.feed: told.seq for told in events.finish()})
+        told = events.finish()
+        if events.alarms:
+            raise BadProof(events.alarms[0])
+        return Checked(count, {each.feed: each.seq for each in told})
 
 
 def _lines(keys: Keys, tags: list[str]) -> Checked:

@@ -21,9 +21,9 @@ from mailbridge.errors import MailbridgeError
 from mailbridge.event import SignedEvent
 from mailbridge.feed import Head
 from mailbridge.journal.file import SCHEMA, File
-from mailbridge.journal.reading import FeedState, Reading, milliseconds
+from mailbridge.journal.reading import FeedState, Link, Links, Reading, milliseconds
 
-__all__ = ["SCHEMA", "Batch", "FeedState", "Journal", "Reading"]
+__all__ = ["SCHEMA", "Batch", "FeedState", "Journal", "Link", "Links", "Reading"]
 
 _FORKS_KEPT: Final = 100
 """Of one feed: more would prove nothing more, and fill the disk."""

@@ -26,6 +26,38 @@ class FeedState(NamedTuple):
     note: bytes | None
 
 
+class Link(NamedTuple):
+    """One number of a feed."""
+
+    seq: int
+    raw: bytes
+    shown: bool
+    """Whether `Reading.page` gives it."""
+    twin: bytes | None
+    """What that gives in its place, because it said the same first; empty where it was pruned."""
+
+
+class Links(NamedTuple):
+    """Some links of a feed, as the answer to `feed` tells them (wire.md, Read)."""
+
+    links: list[Link]
+    more: bool
+
+    def told(self) -> dict[str, object]:
+        """Return what the answer's header says of them."""
+        return {
+            "seqs": [link.seq for link in self.links],
+            "shown": [link.seq for link in self.links if link.shown],
+            "twins": [link.seq for link in self.links if link.twin is not None],
+            "more": self.more,
+        }
+
+    def frames(self) -> list[bytes]:
+        """Return the events, and behind them the twins of those that readers are not shown."""
+        twins = [link.twin for link in self.links if link.twin is not None]
+        return [*(link.raw for link in self.links), *twins]
+
+
 class Reading:
     """A journal to read."""
 
@@ -87,42 +119,31 @@ class Reading:
                 rows.append((pos, raw))
             return rows, False
 
-    def feed_page(
-        self, feed: str, after: int, limit: int, max_bytes: int
-    ) -> tuple[list[tuple[int, bytes]], bool]:
+    def links(self, feed: str, after: int, limit: int, max_bytes: int) -> Links:
         """
-        Return the events of *feed* numbered above *after*, and whether there are more.
+        Return the links of *feed* numbered above *after*: every one, also what `page` hides.
 
-        Every link, also what readers see under another event's uuid.  Raises `RelayGone`.
+        At most *limit*, and *max_bytes* in sum, but one at least.  Raises `RelayGone`.
         """
-        rows: list[tuple[int, bytes]] = []
+        links: list[Link] = []
         size = 0
         found = self._file.run(
-            "SELECT seq, bytes FROM event WHERE feed = (SELECT key FROM feed WHERE id = ?)"
-            " AND seq > ? ORDER BY seq LIMIT ?",
+            "SELECT seq, bytes, visible, CASE WHEN visible THEN NULL ELSE (SELECT coalesce(bytes,"
+            " x'') FROM event AS first WHERE first.uuid = event.uuid AND first.tag = event.tag"
+            " AND first.visible) END FROM event"
+            " WHERE feed = (SELECT key FROM feed WHERE id = ?) AND seq > ? ORDER BY seq LIMIT ?",
             (feed, after, limit + 1),
         )
-        for seq, raw in found:
+        for seq, raw, shown, twin in found:
             if raw is None:
                 raise RelayGone(
                     f"{self._file.path}: events behind number {after} of {feed} were pruned"
                 )
-            size += len(raw)
-            if rows and (len(rows) == limit or size > max_bytes):
-                return rows, True
-            rows.append((seq, raw))
-        return rows, False
-
-    def shown(self, feed: str, seqs: Sequence[int]) -> list[int]:
-        """Return those of *seqs*, ascending numbers of *feed*, that `page` gives to readers."""
-        if not seqs:
-            return []
-        rows = self._file.run(
-            "SELECT seq FROM event WHERE feed = (SELECT key FROM feed WHERE id = ?)"
-            " AND seq BETWEEN ? AND ? AND visible ORDER BY seq",
-            (feed, seqs[0], seqs[-1]),
-        )
-        return [seq for (seq,) in rows]
+            size += len(raw) + len(twin or b"")
+            if links and (len(links) == limit or size > max_bytes):
+                return Links(links, more=True)
+            links.append(Link(seq, raw, bool(shown), twin))
+        return Links(links, more=False)
 
     def at(self, when: datetime) -> int:
         """Return the position behind which everything came at *when* or later."""

@@ -53,13 +53,10 @@ class JournalAsker:
             return Answer({"cursor": self._cursor(journal, journal.at(when))}, [])
         if op == "feed":
             try:
-                rows, more = journal.feed_page(
-                    fields["feed"], fields["after"], fields["limit"], _PAGE_BYTES
-                )
+                links = journal.links(fields["feed"], fields["after"], fields["limit"], _PAGE_BYTES)
             except RelayGone as error:
                 raise Refused("pruned", str(error)) from error
-            shown = journal.shown(fields["feed"], [seq for seq, _ in rows])
-            return Answer({"more": more, "shown": shown}, [raw for _, raw in rows])
+            return Answer(links.told(), links.frames())
         if op == "feeds":
             feeds = {
                 feed: {

@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from io import FileIO
 from pathlib import Path
@@ -20,7 +20,7 @@ from mailbridge.reader.chain import Position
 
 _CURSOR: Final = re.compile(r"[0-9a-f]{8}-[0-9]{1,18}")
 
-_LONG: Final = 1024 * 1024
+_LONG: Final = 4 * 1024 * 1024
 """A cursor file longer than this is begun anew."""
 
 Start = str | datetime
@@ -56,14 +56,23 @@ class Remembered(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     cursor: str | None
     """None: before the first event."""
     feeds: dict[str, Position]
+    from_start: bool = False
+
+
+class _Proof(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The signed event at our newest place in a feed: what a relay believes us by."""
+
+    feed: str
+    hash: str
+    proof: str
 
 
 class CursorFile:
     """
     The file *path* in which one reader, of *tags*, remembers how far it is.
 
-    The last whole line counts.  Lines are added, which costs a tenth of replacing the file, and is
-    as safe: a crash leaves at worst a piece of a line behind the one before.
+    The last whole line that tells it counts.  Lines are added, which costs a tenth of replacing the
+    file, and is as safe: a crash leaves at worst a piece of a line behind the one before.
     """
 
     def __init__(self, path: Path, tags: Sequence[str]) -> None:
@@ -71,7 +80,13 @@ class CursorFile:
         self._tags: Final = sorted(tags)
         self._file: FileIO | None = None
         self._line = b""
+        self._begun = 0
+        """Bytes that the file had when it was put in its place."""
         self._unsure = False
+        self.proofs: Final[dict[str, bytes]] = {}
+        """The signed events at the places that `load` returned, by feed."""
+        self._written: Final[dict[str, bytes]] = {}
+        self._lines: dict[str, bytes] = {}
 
     def load(self) -> Remembered | None:
         """
@@ -86,7 +101,7 @@ class CursorFile:
             return None
         except OSError as error:
             raise NeedsOperator(f"{self._path}: cannot be read: {error.strerror}") from error
-        there = next(filter(None, map(_decoded, reversed(lines))), None)
+        there = next(filter(None, map(_remembered, reversed(lines))), None)
         if there is None:
             raise NeedsOperator(f"{self._path}: no cursor file of ours; remove it and say --from")
         if there.tags != self._tags:
@@ -94,17 +109,34 @@ class CursorFile:
                 f"{self._path}: remembers a reader of {' '.join(there.tags) or 'all tags'};"
                 " each set of tags needs a cursor file of its own"
             )
+        for proof in filter(None, map(_proof, lines)):
+            at = there.feeds.get(proof.feed)
+            if at is not None and at.newest.hash == proof.hash:
+                self.proofs[proof.feed] = proof.proof.encode()
         return there
 
-    def store(self, cursor: str | None, feeds: dict[str, Position]) -> None:
-        """Remember it.  Raises `StorageFailed`."""
-        there = Remembered(tags=self._tags, cursor=cursor, feeds=feeds)
+    def store(
+        self,
+        cursor: str | None,
+        feeds: dict[str, Position],
+        proofs: Mapping[str, bytes],
+        *,
+        from_start: bool,
+    ) -> None:
+        """
+        Remember it, with the signed events that *feeds* stand at as *proofs*.
+
+        Raises `StorageFailed`.
+        """
+        there = Remembered(tags=self._tags, cursor=cursor, feeds=feeds, from_start=from_start)
+        new = self._proved(feeds, proofs)
         self._line = msgspec.json.encode(there) + b"\n"
+        added = new + self._line
         self._unsure = True
         with self._told():
-            if self._file is None or self._file.tell() > _LONG:
+            if self._file is None or self._file.tell() > _LONG + 2 * self._begun:
                 self._replace()
-            elif self._file.write(self._line) != len(self._line):
+            elif self._file.write(added) != len(added):
                 # (A full disk took a piece of it: the next line begins in a file of its own.)
                 self._file.close()
                 self._file = None
@@ -122,18 +154,31 @@ class CursorFile:
         if self._file is None:
             return
         with self._told():
-            if self._file.tell() > len(self._line):
+            if self._file.tell() > self._begun:
                 self._replace()
         self.settle()
         self._file.close()
         self._file = None
 
+    def _proved(self, feeds: Mapping[str, Position], proofs: Mapping[str, bytes]) -> bytes:
+        """Return the lines of those *proofs* that were not written before."""
+        added = b""
+        for feed, raw in proofs.items():
+            hashed = feeds[feed].newest.hash if feed in feeds else None
+            if hashed is None or self._written.get(feed) is raw:
+                continue
+            proof = _Proof(feed=feed, hash=hashed, proof=raw.decode())
+            self._written[feed] = raw
+            self._lines[feed] = msgspec.json.encode(proof) + b"\n"
+            added += self._lines[feed]
+        return added
+
     def _replace(self) -> None:
-        """Put a new file with the one line in the place of what is there."""
+        """Put a new file with what counts in the place of what is there."""
         temporary = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}")
         file = temporary.open("xb", buffering=0)
         try:
-            file.write(self._line)
+            self._begun = file.write(b"".join(self._lines.values()) + self._line)
             # (A rename may reach the disk before what was written: then nothing would be left.)
             os.fsync(file.fileno())
             temporary.replace(self._path)
@@ -162,9 +207,18 @@ class CursorFile:
             raise StorageFailed(f"{self._path}: cannot be written: {error.strerror}") from error
 
 
-def _decoded(line: bytes) -> Remembered | None:
+def _remembered(line: bytes) -> Remembered | None:
     try:
         there = msgspec.json.decode(line, type=Remembered)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     return there if there.version == 1 else None
+
+
+def _proof(line: bytes) -> _Proof | None:
+    if not line.startswith(b'{"feed":'):
+        return None
+    try:
+        return msgspec.json.decode(line, type=_Proof)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None

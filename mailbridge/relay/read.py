@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -13,12 +12,12 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from mailbridge.errors import BadSignature, MalformedEvent, RelayGone, UnknownOrigin
-from mailbridge.event import MAX_EVENT_BYTES, parse_json, read_event
+from mailbridge.errors import MalformedEvent, RelayGone
+from mailbridge.event import parse_json
 from mailbridge.journal import Journal
-from mailbridge.relay.claims import Claim, Claims
+from mailbridge.relay.claims import Claims
 from mailbridge.relay.gate import Gate
-from mailbridge.signing import SigningKey, sign_note, verify
+from mailbridge.signing import SigningKey, sign_note
 
 MAX_REQUEST: Final = 256 * 1024
 MAX_LIMIT: Final = 2000
@@ -34,11 +33,6 @@ _HEADER_ROOM: Final = 128 * 1024
 WAITING_EACH: Final = 4
 """How many requests of one peer may wait at once."""
 WAITING_ALL: Final = 4096
-
-SPEAK_EVERY: Final = 10.0
-"""Seconds between two log lines that a stranger can cause."""
-
-_log = logging.getLogger(__name__)
 
 Code = Literal["bad-request", "wrong-journal", "pruned", "contradicted", "busy"]
 
@@ -61,9 +55,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 class _Refused(Exception):
     """Ends a request with an error for its reader."""
 
-    def __init__(self, code: Code, reason: str) -> None:
+    def __init__(self, code: Code, reason: str, **more: object) -> None:
         super().__init__(reason)
         self.code: Final = code
+        self.more: Final = more
 
 
 class _Place(NamedTuple):
@@ -101,8 +96,6 @@ class Reads:
         self._deadlines: Final[list[tuple[_Waiting, _Place]]] = []
         self._places: Final[dict[int, _Place]] = {}
         self._by_peer: Final[Counter[bytes]] = Counter()
-        self._silent_until = -math.inf
-        """Whoever contradicts us without proof must not fill the log with it."""
         self._numbers: Final = itertools.count()
         self._operations: Final[Mapping[str, Callable[[Request], list[bytes]]]] = {
             "feeds": self._feeds,
@@ -112,11 +105,11 @@ class Reads:
             "keys": self._keys,
         }
 
-    def take(self, peer: bytes, frames: Sequence[bytes], now: float, *, local: bool) -> None:
+    def take(self, peer: bytes, frames: Sequence[bytes], now: float) -> None:
         """
         Answer the request in the first of *frames*, now or when there is something to give.
 
-        *local*: it comes from this host.  Never raises for what a stranger may send.
+        Never raises for what a stranger may send.
         """
         identity: object = None
         try:
@@ -127,7 +120,7 @@ class Reads:
             except (MalformedEvent, msgspec.ValidationError) as error:
                 raise _Refused("bad-request", str(error)) from error
             if request.op == "read":
-                self._take_read(peer, request, frames[1:], now, local=local)
+                self._take_read(peer, request, frames[1:], now)
             else:
                 self._send([peer, *self._operations[request.op](request)])
         except _Refused as refused:
@@ -171,13 +164,15 @@ class Reads:
     # -- read --------------------------------------------------------------------------------------
 
     def _take_read(
-        self, peer: bytes, request: Request, proofs: Sequence[bytes], now: float, *, local: bool
+        self, peer: bytes, request: Request, proofs: Sequence[bytes], now: float
     ) -> None:
         if len(request.tags) > MAX_PATTERNS or request.limit < 1 or request.wait < 0:
             raise _Refused("bad-request", f"at most {MAX_PATTERNS} tags, limit from 1, wait from 0")
         if any(len(tag) > MAX_PATTERN for tag in request.tags):
             raise _Refused("bad-request", f"a tag has at most {MAX_PATTERN} characters")
-        self._compare(request.have, proofs, now, local=local)
+        wrong = self._claims.compare(request.have, proofs, now)
+        if wrong:
+            raise _Refused("contradicted", _contradicted(wrong[0]), feeds=wrong)
         place = _Place(self._position(request.after), request.tags, min(request.limit, MAX_LIMIT))
         rows, more = self._page(place)
         if rows or not request.wait:
@@ -242,40 +237,6 @@ class Reads:
             raise _Refused("pruned", "what came behind the cursor was pruned in the meantime")
         return position
 
-    # -- what a reader holds -----------------------------------------------------------------------
-
-    def _compare(
-        self,
-        have: Mapping[str, tuple[int, str | None]],
-        proofs: Sequence[bytes],
-        now: float,
-        *,
-        local: bool,
-    ) -> None:
-        for feed, (seq, held) in have.items():
-            state = self._journal.heads().get(feed)
-            if state is None or seq < 1 or not held:
-                continue
-            if seq > state.head.seq or self._journal.hash_at(feed, seq) != held:
-                claim = Claim(seq, held)
-                # A stranger must not silence a feed with a number he made up: from elsewhere
-                # the signed event itself has to come along.
-                if local or any(self._proves(raw, feed, claim) for raw in proofs):
-                    self._claims.add(feed, claim, state.head.seq)
-                elif now >= self._silent_until:
-                    self._silent_until = now + SPEAK_EVERY
-                    _log.warning("a reader contradicts feed %s at %d, without proof", feed, seq)
-                raise _Refused("contradicted", _contradicted(feed))
-
-    def _proves(self, raw: bytes, feed: str, claim: Claim) -> bool:
-        try:
-            event = verify(read_event(raw, limit=MAX_EVENT_BYTES), self._gate.keys())
-        except (BadSignature, UnknownOrigin, MalformedEvent) as error:
-            _log.debug("a reader's proof about feed %s is none: %s", feed, error)
-            return False
-        link = event.feed
-        return link is not None and (link.id, link.seq, event.hash) == (feed, *claim)
-
     # -- the other operations ----------------------------------------------------------------------
 
     def _feeds(self, request: Request) -> list[bytes]:
@@ -296,20 +257,12 @@ class Reads:
             raise _Refused("contradicted", _contradicted(request.feed))
         limit = min(request.limit, MAX_LIMIT)
         try:
-            rows, more = self._journal.feed_page(
-                request.feed, after, limit, MAX_ANSWER - _HEADER_ROOM
-            )
+            links = self._journal.links(request.feed, after, limit, MAX_ANSWER - _HEADER_ROOM)
         except RelayGone as error:
             raise _Refused("pruned", str(error)) from error
-        header = {
-            "id": request.id,
-            "seqs": [seq for seq, _ in rows],
-            "shown": self._journal.shown(request.feed, [seq for seq, _ in rows]),
-            "seq": state.head.seq,
-            "hash": state.head.hash,
-            "more": more,
-        }
-        return [msgspec.json.encode(header), *(raw for _, raw in rows)]
+        head = {"seq": state.head.seq, "hash": state.head.hash}
+        header = {"id": request.id, **links.told(), **head}
+        return [msgspec.json.encode(header), *links.frames()]
 
     def _at(self, request: Request) -> list[bytes]:
         try:
@@ -356,7 +309,7 @@ class Reads:
             del self._by_peer[peer]
 
     def _refuse(self, peer: bytes, identity: Any, refused: _Refused) -> None:  # noqa: ANN401 - echoed
-        header = {"id": identity, "error": refused.code, "reason": str(refused)}
+        header = {"id": identity, "error": refused.code, "reason": str(refused), **refused.more}
         self._send([peer, msgspec.json.encode(header)])
 
 

@@ -13,7 +13,7 @@ import secrets
 import socket as unix
 import time
 from collections.abc import Mapping, Sequence
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Final, NamedTuple, Protocol, Self
 
 import zmq
@@ -41,9 +41,13 @@ class Silence(TryAgain):
 class Refused(RelayGone):
     """Raised when a relay answers that it will not serve this question; `code` says why."""
 
-    def __init__(self, code: str, reason: str) -> None:
+    def __init__(
+        self, code: str, reason: str, header: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
         super().__init__(reason or code)
         self.code: Final = code
+        self.header: Final = header
+        """All that it said, unchecked."""
 
 
 class Stopped(Exception):
@@ -148,7 +152,8 @@ class Asker:
         if code is not None:
             reason = answer.header.get("reason")
             told = str(reason)[:500] if reason else ""
-            raise Refused(str(code)[:50], f"{self._endpoint} refuses: {told or code}")
+            told = f"{self._endpoint} refuses: {told or code}"
+            raise Refused(str(code)[:50], told, answer.header)
         return answer
 
     def pause(self, seconds: float) -> None:
