@@ -117,7 +117,7 @@ BUG = {"bug": 123, "package": ["hello"], "title": "crashes", "actor_name": "Jane
             [
                 "bugs #1, #2, #3, #4, #5 and 4 more changed, by Jane Doe (2 commands failed)",
                 "  #1 severity: a -> b",
-                "  #2 tags added: patch (failed)",
+                "  #2 tags added: patch (failed), and 1 more",
             ],
         ),
         (

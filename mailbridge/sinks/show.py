@@ -194,7 +194,12 @@ def _changed(data: Data) -> list[str]:
         if isinstance(errors, int) and errors
         else ""
     )
-    told = [_change(row) for row in rows_at(data, "changes")[:2]]
+    rows = rows_at(data, "changes")
+    told = [_change(row) for row in rows[:2]]
+    total = data.get("changes_total")
+    total = total if isinstance(total, int) and not isinstance(total, bool) else len(rows)
+    if told and total > len(told):
+        told[-1] += f", and {total - len(told)} more"
     return [line, *(f"  {text}" for text in told)]
 
 
