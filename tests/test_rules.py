@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ from mailbridge.payloads import schema
 from mailbridge.rules import Rules, load
 from mailbridge.rules.pattern import BadPattern, Pattern
 from tests.conftest import NOON
+from tests.openpgp import GnuPG, gnupg
 from tests.test_golden import golden
 
 FIXTURES: Final = Path(__file__).parent.parent / "fixtures"
@@ -143,6 +145,13 @@ def test_a_list_s_prefix_before_the_subject_changes_nothing(tmp_path: Path) -> N
     listed = judged(MAIL.replace(b"built greeter", b"[builds] built greeter"), rules)
 
     assert listed.events[0].uuid == judged(MAIL, rules).events[0].uuid
+
+
+def test_a_header_of_any_length_matches_nothing(tmp_path: Path) -> None:
+    rules = written(tmp_path, RULE)
+
+    assert judged(MAIL.replace(b"one", b"o" * 1_900), rules).kind == "built"
+    assert judged(MAIL.replace(b"one", b"o" * 2_000), rules).kind is None
 
 
 def test_only_the_first_lines_of_a_text_are_looked_at(tmp_path: Path) -> None:
@@ -272,6 +281,17 @@ def test_a_rule_that_wants_a_changes_quarantines_a_mail_without_one() -> None:
     )
 
 
+def test_an_upload_is_in_the_repository_of_its_source() -> None:
+    raw = (EXAMPLES / "drop-box/taken/mail.eml").read_bytes()
+    rules = load(str(EXAMPLES))
+
+    (named,) = judged(raw, rules, repo="tools").events
+    (other,) = judged(raw, rules).events
+
+    assert (named.data["repo"], other.data["repo"]) == ("tools", "example")
+    assert named.uuid == other.uuid
+
+
 def test_a_field_the_mail_leaves_open_is_left_out_or_missed(tmp_path: Path) -> None:
     text = RULE.replace("on (?P<hosts>.*)", "on .*( by (?P<who>.*))?").replace(
         'hosts = "list"', 'who = "str?"'
@@ -333,6 +353,56 @@ def test_a_dkim_signature_backs_what_a_rule_read_under_it_and_nothing_else(tmp_p
 
     assert (whole.outcome, whole.provenance.sent_by.who) == ("events", BUILD)
     assert (open_subject.outcome, open_subject.code) == ("quarantined", "unproved")
+
+
+@pytest.fixture(scope="module")
+def gpg() -> Iterator[GnuPG]:
+    with gnupg() as home:
+        yield home
+
+
+@pytest.mark.needs_program("gpg")
+def test_who_signed_the_changes_that_a_rule_reads_is_told(gpg: GnuPG, tmp_path: Path) -> None:
+    key = gpg.key("Pat Example <pat@example.org>")
+    (tmp_path / "ring.gpg").write_bytes(gpg.export(key))
+    head, _, changes = (EXAMPLES / "drop-box/taken/mail.eml").read_text().partition("Format:")
+    raw = (head + gpg.clearsign(f"Format:{changes}", key).decode()).encode()
+    ring = {"keyrings": [f"{tmp_path}/ring.gpg"]}
+
+    good = judged(raw, load(str(EXAMPLES)), **ring)
+    forged = judged(raw.replace(b"greeter_0.5-1", b"greeter_0.6-1"), load(str(EXAMPLES)), **ring)
+
+    assert good.provenance.signed_by.fingerprint == key
+    assert good.emitted
+    assert (forged.outcome, forged.code) == ("quarantined", "bad-signature")
+
+
+@pytest.mark.needs_program("gpg")
+def test_an_archive_s_signature_of_a_body_backs_nothing_that_a_header_says(
+    gpg: GnuPG, tmp_path: Path
+) -> None:
+    key = gpg.key("Archive <ftpmaster@upload.example.org>")
+    (tmp_path / "archive.gpg").write_bytes(gpg.export(key))
+    head, _, changes = (EXAMPLES / "drop-box/taken/mail.eml").read_text().partition("MIME-Version")
+    part = "Content-Type: text/plain; charset=utf-8\n\n" + changes.partition("\n\n")[2]
+    signature = gpg.detached(part.replace("\n", "\r\n").encode(), key).decode()
+    raw = f"""{head.replace("testing/", "unstable/")}\
+Content-Type: multipart/signed; micalg="pgp-sha256"; boundary="=1=";
+ protocol="application/pgp-signature"
+
+--=1=
+{part}
+--=1=
+Content-Type: application/pgp-signature
+
+{signature}
+--=1=--
+"""
+
+    told = judged(raw.encode(), load(str(EXAMPLES)), archive_keyring=f"{tmp_path}/archive.gpg")
+
+    assert told.events[0].data["suite"] == told.events[0].data["distribution"] == "unstable"
+    assert told.provenance.sent_by.how == "none"
 
 
 # -- hostile ---------------------------------------------------------------------------------------
@@ -645,10 +715,11 @@ def test_kinds_schema_and_sources_tell_of_rules(
         assert main(["-c", str(configured), *words]) == 0
         return capsys.readouterr().out
 
-    kind = json.loads(told("kinds", "--json").splitlines()[-1])
+    every = map(json.loads, told("kinds", "--json").splitlines())
+    kind = next(one for one in every if one["kind"] == "built")
     listed = told("kinds")
 
-    assert (kind["kind"], kind["family"]) == ("built", "site")
+    assert kind["family"] == "site"
     assert kind["tags"] == [{"tag": "org.example.built", "default": "on"}]
     assert "\nsite\n  built: " in listed
     assert json.loads(told("schema", "org.example.built"))["title"] == "org.example.built"
