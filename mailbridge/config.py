@@ -60,6 +60,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     namespace: str = NAMESPACE
     pool_url: str | None = None
     stand_in: bool = False
+    """Uploads go out under Laniakea's own tags; see `_check_stand_in` for when."""
     subfolders: bool = False
     """Maildir++ subfolders (`.name/`) are watched too."""
 
@@ -183,6 +184,7 @@ def check(config: Config) -> None:
             )
         names.add(source.name)
         _check_source(source, f"source {source.name!r}")
+        _check_stand_in(source, f"source {source.name!r}", mailgun_absent=config.mailgun_absent)
     duration(config.relay.keep, "relay.keep")
     if config.submit.lighthouse:
         rate(config.submit.lighthouse.rate, "submit.lighthouse.rate")
@@ -193,16 +195,27 @@ def _check_source(source: Source, where: str) -> None:
         raise ConfigError(f"{where}: needs a maildir, or lists for mail that comes by the pipe")
     _check_namespace(source.namespace, f"{where}: namespace")
     _check_means(source, where)
-    if source.stand_in:
-        raise ConfigError(
-            f"{where}: stand_in: this version emits nothing under Laniakea's own tags;"
-            " remove the line"
-        )
     after(source.after, f"{where}: after")
     if source.rate:
         rate(source.rate, f"{where}: rate")
     if source.expect_every:
         duration(source.expect_every, f"{where}: expect_every")
+
+
+def _check_stand_in(source: Source, where: str, *, mailgun_absent: bool) -> None:
+    if not source.stand_in:
+        return
+    if source.require == "none":
+        raise ConfigError(
+            f"{where}: stand_in: needs require above 'none', as 'channel': anybody's mail would be"
+            " Laniakea's word"
+        )
+    if not mailgun_absent:
+        raise ConfigError(
+            f"{where}: stand_in: needs mailgun_absent = true at the top, your word that no mailgun"
+            " of Laniakea hears these events: it would mail every uploader, and the very list"
+            " that is read here"
+        )
 
 
 _MEANS: Final[dict[Require, tuple[tuple[str, ...], ...]]] = {

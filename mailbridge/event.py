@@ -29,6 +29,9 @@ NAMESPACE: Final = "_lk.mailbridge"
 TEST_NAMESPACE: Final = "_lk.mailbridge-test"
 """Where made-up mail goes, so that generated uploads on a shared bus fool nobody."""
 
+LANIAKEA_ARCHIVE: Final = "_lk.archive"
+"""Where Laniakea's own events about uploads, builds and packages live."""
+
 MAX_EVENT_BYTES: Final = 256 * 1024
 """An event of ours is at most this large, checked before it is numbered."""
 

@@ -121,7 +121,7 @@ def context() -> Iterator[sockets.Context]:
 
 @pytest.fixture
 def source() -> Source:
-    """The embedded bridge: its key may emit anything."""
+    """The embedded bridge: its key may emit anything but uploads in Laniakea's name."""
     return Source()
 
 
@@ -368,14 +368,14 @@ def test_an_event_beyond_256_kib_is_refused(client: Client, source: Source) -> N
 
 def test_a_lighthouse_client_is_taken_as_it_is(client: Client, source: Source) -> None:
     client.subscribed(source)
-    plain = source.signed(1, "_lk.archive.package-upload-accepted", time="2026-11-20T14:00:00.123")
+    plain = source.signed(1, "_lk.spears.new-excuse", time="2026-11-20T14:00:00.123")
 
     client.send(plain.raw)
     client.submit(source.signed(2, "org.example.end"))
 
     assert not client.submitter.poll(0), "who does not ask gets no answer"
     [[tag, raw]] = client.published("org.example.end")
-    assert tag == b"_lk.archive.package-upload-accepted"
+    assert tag == b"_lk.spears.new-excuse"
     assert json.loads(raw)["uuid"] == plain.uuid
 
 

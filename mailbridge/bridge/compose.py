@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
 from mailbridge import kinds
+from mailbridge.bridge import standin
 from mailbridge.bridge.own import PAYLOADS as OWN_PAYLOADS
 from mailbridge.bridge.own import payloads
 from mailbridge.bridge.prove import Prover, stated
@@ -23,6 +24,7 @@ from mailbridge.config import Source
 from mailbridge.errors import ConfigError, MalformedMail, NotCanonical, Unchecked
 from mailbridge.event import MAX_EVENT_BYTES, TEST_NAMESPACE, canonical, event_uuid, whole_tag
 from mailbridge.mail import MAX_MAIL, Mail, has_marker, read_mail
+from mailbridge.outbox import Upload
 from mailbridge.payloads import Common, Event, Payload, without_surrogates
 from mailbridge.proof import Provenance, reaches
 from mailbridge.rules import NONE as NO_RULES
@@ -51,6 +53,8 @@ class Composed(msgspec.Struct, frozen=True, kw_only=True):
     """What `data` says of the mail, whatever its kind."""
     on: bool
     """This source emits it; else it is understood and switched off."""
+    own: Composed | None = None
+    """The same under our own tag, where `tag` is Laniakea's."""
 
 
 class Examined(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +73,8 @@ class Examined(msgspec.Struct, frozen=True, kw_only=True):
     subject: str = ""
     events: tuple[Composed, ...] = ()
     """All that the mail says, the switched off included."""
+    uploads: tuple[Upload, ...] = ()
+    """Of a mail of Laniakea: the uploads that it speaks of, to know our own again."""
 
     @property
     def emitted(self) -> tuple[Composed, ...]:
@@ -145,6 +151,9 @@ def examine(  # noqa: PLR0913 - each is a switch of its own, and named at every 
             )
             for event in found.events
         )
+        if _stands_in(source, mail, common):
+            repo = source.repo or common.archive.lower()
+            events = tuple(_in_laniakeas_name(event, repo) for event in events)
         verdict = _judged(verdict, events, source=source, provenance=provenance, wanted=wanted)
         if doubt and verdict.code in (None, "unproved"):
             verdict = doubt
@@ -161,6 +170,7 @@ def examine(  # noqa: PLR0913 - each is a switch of its own, and named at every 
         list_id=mail.list_id,
         subject=mail.subject,
         events=events,
+        uploads=tuple(_uploads(mail, kinds.recognise(mail, site) if barred else found)),
     )
 
 
@@ -274,6 +284,31 @@ def _composed(
         data=data,
         on=on,
     )
+
+
+def _stands_in(source: Source, mail: Mail, common: Common) -> bool:
+    """Say whether what *mail* says may go out in Laniakea's name, if there is enough of it."""
+    # Old news are known by a key that nobody there looks at, and made-up ones by their namespace.
+    may = source.stand_in and not (common.backfill or mail.is_generated)
+    return may and common.provenance.sent_by.how != "none" and not standin.is_laniakeas(mail)
+
+
+def _in_laniakeas_name(event: Composed, repo: str) -> Composed:
+    told = standin.form(event.name, event.data, repo=repo)
+    if told is None:
+        return event
+    author = standin.neutral(event.author) if event.author else None
+    return msgspec.structs.replace(event, tag=told.tag, data=told.data, author=author, own=event)
+
+
+def _uploads(mail: Mail, found: kinds.Outcome) -> Iterator[Upload]:
+    if not standin.is_laniakeas(mail):
+        return
+    for event in found.events:
+        data: dict[str, Any] = msgspec.to_builtins(event.payload)
+        if "upload_name" in data:
+            # Its own word for the repository counts, whatever the source is configured to say.
+            yield standin.upload(data, repo=mail.header("X-Laniakea-Repo") or "")
 
 
 def _proved(

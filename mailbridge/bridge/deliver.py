@@ -16,15 +16,16 @@ import msgspec
 
 from mailbridge import failpoint
 from mailbridge.bridge.compose import Composed, Examined, examine
-from mailbridge.bridge.confirm import confirmation, strongest
+from mailbridge.bridge.confirm import strongest
+from mailbridge.bridge.issue import Issuer
 from mailbridge.bridge.prove import Prover
 from mailbridge.bridge.quarantine import Note, Quarantine
 from mailbridge.config import Source
 from mailbridge.errors import MailbridgeError, MalformedMail
-from mailbridge.event import FORMAT
+from mailbridge.event import LANIAKEA_ARCHIVE
 from mailbridge.mail import MAX_MAIL, has_marker, read_mail
 from mailbridge.maildir import NotAMail
-from mailbridge.outbox import FileKey, Out, Outbox, Verdict
+from mailbridge.outbox import FileKey, Outbox, Upload, Verdict
 from mailbridge.rules import NONE as NO_RULES
 from mailbridge.rules import Rules
 
@@ -49,6 +50,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     accept_test: bool = False
     max_mail: int = MAX_MAIL
     changes_cap: int | None = None
+    stand_in: bool = False
+    """Some source speaks in Laniakea's name."""
     rules: Rules = NO_RULES
 
 
@@ -85,6 +88,8 @@ class _Judged(NamedTuple):
     sources: tuple[Source, ...]
     verdict: Verdict
     events: tuple[Composed, ...] = ()
+    uploads: frozenset[Upload] = frozenset()
+    """Those that a mail of Laniakea speaks of."""
 
     @property
     def route(self) -> str:
@@ -108,6 +113,7 @@ class Gateway:
         self._settings: Final = settings
         self._prover: Final = prover
         self._clock: Final = clock
+        self._issuer: Final = Issuer(outbox, settings.origin)
 
     def deliver(
         self, mails: Sequence[Delivery], *, stopping: Callable[[], bool] = lambda: False
@@ -125,6 +131,12 @@ class Gateway:
             if len(done) < len(batch):
                 break
         return outcomes
+
+    def alarms(self) -> list[str]:
+        """Return, in a few words each, what an operator should look after."""
+        if self._settings.stand_in and (why := self._outbox.stand_ins.stopped()):
+            return [f"nothing goes out under {LANIAKEA_ARCHIVE}.*: {why}"]
+        return []
 
     @property
     def max_mail(self) -> int:
@@ -203,7 +215,7 @@ class Gateway:
             failpoint.reached("examined")
             now = self._clock()
             with self._outbox.transaction():
-                outcomes = [self._settle(one, now) for one in judged]
+                settled = [self._settle(one, now) for one in judged]
                 for sha256 in {*begun, *(one.sha256 for one in judged)}:
                     self._outbox.end_attempt(sha256)
         except MailbridgeError:
@@ -211,9 +223,9 @@ class Gateway:
             self._outbox.forgive(begun)
             raise
         failpoint.reached("committed")
-        for one, outcome in zip(judged, outcomes, strict=True):
+        for one, outcome in settled:
             _tell(one, outcome)
-        return outcomes
+        return [outcome for _, outcome in settled]
 
     def _known(self, mail: Delivery, sha256: bytes, route: str) -> Verdict | None:
         """Return the verdict that an earlier delivery of these very bytes settled for good."""
@@ -262,9 +274,12 @@ class Gateway:
             return _Judged(mail, sha256, sources, _SAME_MAIL, events)
         best = min(told, key=lambda one: _RANK[one.outcome])
         verdict = Verdict(best.outcome, best.code or "", best.reason)
+        uploads = frozenset(upload for one in told for upload in one.uploads)
+        if self._issuer.comes_back(uploads):
+            verdict, events = _LOOP, ()
         if verdict.verdict == "quarantined":
             self._keep(mail, sha256, route, verdict, best)
-        return _Judged(mail, sha256, sources, verdict, events)
+        return _Judged(mail, sha256, sources, verdict, events, uploads)
 
     def _keep(  # noqa: PLR0913 - what a note says
         self,
@@ -294,69 +309,46 @@ class Gateway:
         )
         failpoint.reached("kept")
 
-    def _settle(self, one: _Judged, now: datetime) -> Outcome:
+    def _settle(self, one: _Judged, now: datetime) -> tuple[_Judged, Outcome]:
         """Record one verdict with its events, inside the transaction."""
-        mail, sha256, sources, verdict, events = one
+        mail, sha256, sources, verdict, events, uploads = one
         route = one.route
+        if self._issuer.comes_back(uploads):
+            self._outbox.stand_ins.stop(f"{_LOOP.reason} (by {route!r}, {now:%Y-%m-%d %H:%M} UTC)")
+            if verdict.verdict == "events":
+                # (What it comes back of is in this very batch.)
+                verdict, events = _LOOP, ()
         if verdict.verdict != "duplicate" and self._known(mail, sha256, route):
             # Twice in one batch, or another process was faster.
             verdict, events = _SAME_MAIL, ()
-        uuids = [event.uuid for event in events]
-        if verdict.code == "same-mail":
-            confirmed = list(filter(None, (self._confirm(event, one, now) for event in events)))
-            if confirmed:
-                verdict = _CONFIRMED
+        is_known = verdict.code == "same-mail"
+        issued = self._issuer.issue(
+            events, mail=sha256, backfill=mail.backfill, now=now, only_confirm=is_known
+        )
+        uuids = [*(event.uuid for event in events), *issued.confirmations]
+        if issued.confirmations and not issued.fresh:
+            verdict = _CONFIRMED
+        elif events and not issued.fresh and not is_known:
+            verdict = Verdict("duplicate", "same-news")
+        if is_known:
             uuids = self._outbox.uuids_of(sha256)
-        else:
-            again = [event for event in events if not self._emit(event, one, now)]
-            confirmed = list(filter(None, (self._confirm(event, one, now) for event in again)))
-            uuids += confirmed
-            if again and len(again) == len(events):
-                verdict = _CONFIRMED if confirmed else Verdict("duplicate", "same-news")
+        one = one._replace(events=issued.events)
         if verdict.code != "same-mail":
             self._outbox.decide(sha256, route, verdict, now=now)
+        outcome = Outcome(verdict, tuple(uuids), sources)
         if verdict.code == "same-mail" and mail.file and self._outbox.file(mail.file):
             # Looked at again because it was still there: one file has one verdict.
-            return Outcome(verdict, tuple(uuids), sources)
+            return one, outcome
         self._outbox.tally(route, verdict)
         if mail.file:
             self._outbox.file_done(mail.file, verdict, now=now)
-        return Outcome(verdict, tuple(uuids), sources)
-
-    def _emit(self, event: Composed, one: _Judged, now: datetime) -> bool:
-        """Put *event* into the outbox, inside the transaction; False if its news is out already."""
-        fields = self._envelope(event, now)
-        return self._outbox.emit(fields, mail=one.sha256, backfill=one.delivery.backfill)
-
-    def _confirm(self, event: Composed, one: _Judged, now: datetime) -> str | None:
-        """
-        Confirm *event*, whose news is out, if this mail backs it better; inside the transaction.
-
-        The uuid of the event that confirms it, if one went out.
-        """
-        out = self._outbox.backings.of(event.uuid)
-        told = confirmation(event, out) if out else None
-        if out is None or told is None:
-            return None
-        backing = out.backing.joined(event.common.provenance.backing)
-        self._outbox.backings.note(event.uuid, Out(out.tag, backing))
-        return told.uuid if self._emit(told, one, now) else None
-
-    def _envelope(self, event: Composed, now: datetime) -> dict[str, object]:
-        fields: dict[str, object] = {
-            "id": event.tag,
-            "tag": event.tag,
-            "uuid": event.uuid,
-            "format": FORMAT,
-            "time": now.isoformat(timespec="milliseconds"),
-            "origin": self._settings.origin,
-            "author": event.author,
-            "data": event.data,
-        }
-        return {key: value for key, value in fields.items() if value is not None}
+        return one, outcome
 
 
 _SAME_MAIL: Final = Verdict("duplicate", "same-mail")
+_LOOP: Final = Verdict(
+    "ignored", "loop", "Laniakea mails what we said in its name: a mailgun listens to us"
+)
 _CONFIRMED: Final = Verdict("events", "confirmed", "news that is out, and better backed now")
 
 _RANK: Final = {"events": 0, "quarantined": 1, "ignored": 2}
@@ -389,6 +381,12 @@ def _tell(one: _Judged, outcome: Outcome) -> None:
             *(verdict.code, one.route, one.sha256.hex(), verdict.reason),
         )
         return
+    if verdict is _LOOP:
+        log.error(
+            "%s (source=%s sha256=%s); until a restart nothing more goes out under %s.*;"
+            " is mailgun_absent true?",
+            *(_LOOP.reason, one.route, one.sha256.hex(), LANIAKEA_ARCHIVE),
+        )
     word = verdict.code if verdict is _CONFIRMED else verdict.verdict
     for event in one.events:
         log.info(

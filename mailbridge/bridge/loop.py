@@ -47,7 +47,7 @@ class Stop(Protocol):
 class Loop:
     """Everything that runs while the bridge does."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is named at the one call
         self,
         state: Path,
         places: Sequence[Place],
@@ -55,8 +55,13 @@ class Loop:
         *,
         started: float,
         watchdog: float | None = None,
+        alarms: Callable[[], Sequence[str]] = tuple,
     ) -> None:
-        """*started* is when this process began (Unix time); *watchdog* what systemd waits for."""
+        """
+        *started* is when this process began (Unix time); *watchdog* what systemd waits for.
+
+        *alarms* tells, in a few words each, what an operator should look after besides.
+        """
         self._state: Final = state
         self._places: Final = places
         self._targets: Final = targets
@@ -72,6 +77,7 @@ class Loop:
         self._look_at = -math.inf
         self._full_until = -math.inf
         self._status = ""
+        self._alarms: Final = alarms
         self._stopping: Callable[[], bool] = lambda: False
 
     def start(self) -> None:
@@ -177,6 +183,7 @@ class Loop:
         parts = [f"{waiting} mails wait" if waiting else "no mail waits"]
         if time.monotonic() < self._full_until:
             parts.append("the disk is full")
+        parts += self._alarms()
         parts += [alarm for place in self._places for alarm in place.alarms()]
         parts += [target.status() for target in self._targets]
         if self._watch.mode == "poll":

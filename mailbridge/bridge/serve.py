@@ -24,6 +24,7 @@ from mailbridge.bridge.state import State, make, opened
 from mailbridge.bridge.target import Target
 from mailbridge.config import Config, Source
 from mailbridge.errors import ConfigError, StorageFailed
+from mailbridge.event import LANIAKEA_ARCHIVE
 from mailbridge.outbox import SenderLock
 from mailbridge.rules import load as load_rules
 from mailbridge.service import notify
@@ -109,6 +110,7 @@ def settings(config: Config, *, accept_test: bool) -> Settings:
         accept_test=accept_test,
         max_mail=configuration.size(config.max_mail),
         changes_cap=lighthouse.changes_cap if lighthouse else None,
+        stand_in=any(source.stand_in for source in config.source),
         rules=load_rules(config.rules),
     )
 
@@ -147,6 +149,7 @@ class Bridge:
             targets,
             started=process_start(),
             watchdog=_watchdog_seconds(),
+            alarms=self.gateway.alarms,
         )
         try:
             loop.start()
@@ -175,6 +178,9 @@ class Bridge:
         if not any(place.skipped or place.backlog or place.trouble for place in self.places):
             yield "no mail waits"
         yield from filter(None, map(self._trust, self.places))
+        for source in self.config.source:
+            if source.stand_in:
+                yield f"uploads of {source.name!r} go out under {LANIAKEA_ARCHIVE}.*"
 
     def _trust(self, place: Place) -> str | None:
         """Return whose mail in *place* makes events."""
@@ -211,6 +217,11 @@ def bridge(config: Config, *, accept_test: bool, sending: bool = True) -> Iterat
             lock = SenderLock(directory)
             stack.callback(lock.release)
         state = stack.enter_context(opened(config))
+        if sending and (why := state.outbox.stand_ins.stopped()):
+            # Whoever starts it has seen to that, or will hear of it again.
+            log.warning("stand_in counts again, which it did not any more: %s", why)
+            with state.outbox.transaction():
+                state.outbox.stand_ins.begin_again()
         try:
             maildir.make_maildir(state.spool)
         except OSError as error:

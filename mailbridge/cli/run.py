@@ -57,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
             ours.state.directory,
             relay_config,
             own={key.entity: key.verify_key},
+            stand_in=any(source.stand_in for source in config.source),
             on_failure=stop.set,
         )
         relay.start()

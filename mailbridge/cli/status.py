@@ -60,6 +60,7 @@ def _outbox(config: Config) -> dict[str, Any]:
                 for source, verdict, code, n in state.outbox.counts()
             ],
             "quarantined": len(state.outbox.quarantined()),
+            "stand_in_off": state.outbox.stand_ins.stopped(),
         }
 
 
@@ -93,6 +94,8 @@ def _lines(told: dict[str, Any]) -> list[str]:
             f"mails    {one['count']:>8} {one['verdict']} {one['code']} ({one['source']})"
             for one in outbox["mails"]
         ]
+        if outbox["stand_in_off"]:
+            lines.append(f"         nothing goes out under _lk.archive.*: {outbox['stand_in_off']}")
         if outbox["quarantined"]:
             lines.append(f"         {outbox['quarantined']} wait in 'mailbridge quarantine list'")
     if journal := told.get("journal"):

@@ -168,6 +168,11 @@ class Policy:
             return not f"{tag}.".startswith((f"{NAMESPACE}.", f"{TEST_NAMESPACE}."))
         return any(fnmatchcase(tag, pattern) for pattern in patterns)
 
+    def names(self, entity: str, tag: str) -> bool:
+        """Say whether a line of *entity* itself allows *tag*."""
+        self._refresh()
+        return any(fnmatchcase(tag, pattern) for pattern in self._lines.get(entity, ()))
+
     def _refresh(self) -> None:
         now = self._clock()
         if now - self._looked < CHECK_EVERY:

@@ -47,6 +47,10 @@ _RESUME_SECONDS: Final = 1.0
 _LINGER_MS: Final = 500
 _PRUNE_SECONDS: Final = 600.0
 _SPEAK_SECONDS: Final = 10.0
+_PULSE_SECONDS: Final = 5.0
+
+STUCK_SECONDS: Final = 60.0
+"""Without one turn in so long the thread hangs: a disk that is merely slow does not take it."""
 
 _log = logging.getLogger(__name__)
 
@@ -69,29 +73,33 @@ class _Message(NamedTuple):
 class Relay:
     """One relay on one state directory.  Its thread runs between `start` and `stop`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is named at the one call
         self,
         state: Path,
         settings: config.Relay,
         *,
         own: Mapping[str, VerifyKey] | None = None,
+        stand_in: bool = False,
         on_failure: Callable[[], None] = lambda: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """
-        *own* keys, an embedded bridge's, may emit any tag.
+        *own* keys, an embedded bridge's, may emit any tag, but Laniakea's of the archive only if
+        they *stand in* for it.
 
         *on_failure* is called, in the relay's thread, if that ends by itself; `failure` says why.
         """
         self._state: Final = state
         self._settings: Final = settings
         self._own: Final = dict(own or {})
+        self._stand_in: Final = stand_in
         self._on_failure: Final = on_failure
         self._now: Final = now
         self._keep: Final = timedelta(seconds=config.duration(settings.keep, "relay.keep"))
         self._thread: threading.Thread | None = None
         self._spoke: dict[str, float] = {}
         self._stopping = threading.Event()
+        self._turned = time.monotonic()
         self.failure: BaseException | None = None
         """What ended the thread, if it was not `stop`."""
         self.counts: Final[Counter[str]] = Counter()
@@ -109,7 +117,7 @@ class Relay:
         except OSError as error:
             raise StorageFailed(f"{self._state}: cannot be made: {error.strerror}") from error
         secret = keyring.ensure(self._state, "relay", qualified=config.qualified_name)
-        gate = Gate(self._state, secret.entity, self._own)
+        gate = Gate(self._state, secret.entity, self._own, stand_in=self._stand_in)
         self._journal = Journal.open(self._state / JOURNAL)
         self._context = sockets.make_context()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -138,6 +146,11 @@ class Relay:
             os.eventfd_write(self._wake, 1)
         self._thread.join()
         self._thread = None
+
+    @property
+    def healthy(self) -> bool:
+        """Whether its thread still does its rounds."""
+        return self.failure is None and time.monotonic() - self._turned < STUCK_SECONDS
 
     def __enter__(self) -> Self:
         self.start()
@@ -173,7 +186,8 @@ class Relay:
         prune = began
         while not self._stopping.is_set():
             due = min(self._reads.next_deadline(), resume, prune)
-            wait = max(0.0, min(due - time.monotonic(), _PRUNE_SECONDS))
+            self._turned = time.monotonic()
+            wait = max(0.0, min(due - self._turned, _PULSE_SECONDS))
             ready = {watched for watched, _ in poller.poll(math.ceil(wait * 1000))}
             if self._submit in ready:
                 self._take_submissions()
