@@ -7,6 +7,7 @@ Which system sent a mail: a pure table over its headers, the first row that matc
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
 
@@ -110,7 +111,8 @@ def told_by(mail: Mail) -> str:
 def tracker_of(mail: Mail) -> str | None:
     """Return whose debbugs sent *mail*, by the name inside its header: `debian`, `gnu`."""
     for name in mail.names:
-        if found := _PR_MESSAGE.fullmatch(name):
+        # (Asked of every mail: most names end otherwise.)
+        if name.endswith("-pr-message") and (found := _PR_MESSAGE.fullmatch(name)):
             return found[1]
     return None
 
@@ -170,21 +172,20 @@ def _launchpads(mail: Mail) -> str | None:
 
 def _noise(mail: Mail) -> NoEvent | None:
     subject = strip_list_prefixes(mail.subject)
-    sender = _address(mail, "From")
     empty_path = (mail.header("Return-Path") or "").strip() == "<>"
     if mail.content_type == "multipart/report" or (
-        empty_path and any(_BOUNCER.match(who) for who in (sender, _address(mail, "Sender")))
+        empty_path and any(_BOUNCER.match(_address(mail, name)) for name in ("From", "Sender"))
     ):
         return BOUNCE
     if (
         (mail.header("Auto-Submitted") or "").lower().startswith("auto-replied")
-        or any(mail.header(name) is not None for name in ("X-Autoreply", "X-Autorespond"))
+        or mail.has("X-Autoreply", "X-Autorespond")
         or "auto_reply" in (value.lower() for value in mail.headers("Precedence"))
         or _AWAY.match(subject)
     ):
         return AUTOREPLY
     if (mail.header("X-List-Administrivia") or "").lower() == "yes" or (
-        _ADMIN_SENDER.match(sender) and _ADMIN.match(subject)
+        _ADMIN.match(subject) and _ADMIN_SENDER.match(_address(mail, "From"))
     ):
         return LIST_ADMIN
     if mail.content_type == "multipart/digest" or _DIGEST.match(subject):
@@ -193,36 +194,48 @@ def _noise(mail: Mail) -> NoEvent | None:
 
 
 def _marked(mail: Mail) -> Family | None:
-    def has(*names: str) -> bool:
-        return any(mail.header(name) is not None for name in names)
+    return next((family for family, is_of in _ROWS if is_of(mail)), None)
 
-    katies = mail.headers("X-Katie")
-    # debbugs goes before dak: what it passes on of a dak mail keeps that mail's headers.
-    # "Any X-Debian", never the first: tracker.debian.org adds one of its own.
-    rows = (
-        (Family.LANIAKEA, has("X-Laniakea-Event")),
-        (Family.DEBBUGS, tracker_of(mail) is not None),
-        (Family.TESTING_WATCH, has("X-Testing-Watch-Package", "X-Testing-Watch-Summary")),
-        (
-            Family.DAK,
-            "DAK" in mail.headers("X-Debian")
-            or has("X-DAK")
-            or any("Launchpad" not in katie for katie in katies)
-            or "DAK" in mail.headers("Debian"),
-        ),
-        (Family.AUTOREMOVAL, "release.debian.org/autoremovals" in mail.headers("X-Debian")),
-        (Family.BUILDD, "buildd.debian.org" in mail.headers("X-Debian")),
-        (Family.LAUNCHPAD, has("X-Launchpad-Notification-Type", "X-Launchpad-Bug") or bool(katies)),
-        (
-            Family.GITLAB,
-            # X-GitLab-Author is who pushed: only mail about pushes has it.
-            has("X-GitLab-Issue-ID", "X-GitLab-Issue-IID", "X-GitLab-Author")
-            or any(name.startswith("x-gitlab-mergerequest-") for name in mail.names),
-        ),
-        (Family.PHABRICATOR, has("X-Phabricator-Sent-This-Message")),
-        (Family.BUGZILLA, has("X-Bugzilla-Type")),
+
+def _is_daks(mail: Mail) -> bool:
+    return (
+        "DAK" in mail.headers("X-Debian")
+        or mail.has("X-DAK")
+        or any("Launchpad" not in katie for katie in mail.headers("X-Katie"))
+        or "DAK" in mail.headers("Debian")
     )
-    return next((family for family, matches in rows if matches), None)
+
+
+def _is_gitlabs(mail: Mail) -> bool:
+    # X-GitLab-Author is who pushed: only mail about pushes has it.
+    return mail.has("X-GitLab-Issue-ID", "X-GitLab-Issue-IID", "X-GitLab-Author") or any(
+        name.startswith("x-gitlab-mergerequest-") for name in mail.names
+    )
+
+
+# debbugs goes before dak: what it passes on of a dak mail keeps that mail's headers.
+# "Any X-Debian", never the first: tracker.debian.org adds one of its own.
+_ROWS: Final[tuple[tuple[Family, Callable[[Mail], bool]], ...]] = (
+    (Family.LANIAKEA, lambda mail: mail.has("X-Laniakea-Event")),
+    (Family.DEBBUGS, lambda mail: tracker_of(mail) is not None),
+    (
+        Family.TESTING_WATCH,
+        lambda mail: mail.has("X-Testing-Watch-Package", "X-Testing-Watch-Summary"),
+    ),
+    (Family.DAK, _is_daks),
+    (
+        Family.AUTOREMOVAL,
+        lambda mail: "release.debian.org/autoremovals" in mail.headers("X-Debian"),
+    ),
+    (Family.BUILDD, lambda mail: "buildd.debian.org" in mail.headers("X-Debian")),
+    (
+        Family.LAUNCHPAD,
+        lambda mail: mail.has("X-Launchpad-Notification-Type", "X-Launchpad-Bug", "X-Katie"),
+    ),
+    (Family.GITLAB, _is_gitlabs),
+    (Family.PHABRICATOR, lambda mail: mail.has("X-Phabricator-Sent-This-Message")),
+    (Family.BUGZILLA, lambda mail: mail.has("X-Bugzilla-Type")),
+)
 
 
 def _unmarked(mail: Mail) -> Family | NoEvent:

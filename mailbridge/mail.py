@@ -67,6 +67,7 @@ class Mail:
         self.body = body
         """Where in `raw` the body begins."""
         self._fields: dict[str, list[str]] = {}
+        self._told: dict[str, str | None] = {}
         self.fields = tuple(fields)
         """Every header in order, with its value as it stands."""
         for name, value in self.fields:
@@ -81,8 +82,11 @@ class Mail:
 
         Unfolded, RFC 2047 decoded, blanks and control characters collapsed, no surrogates.
         """
-        values = self._fields.get(name.lower())
-        return _clean(values[0]) if values else None
+        key = name.lower()
+        if key not in self._told:
+            values = self._fields.get(key)
+            self._told[key] = _clean(values[0]) if values else None
+        return self._told[key]
 
     def has(self, *names: str) -> bool:
         """Say whether there is a header of one of *names*, empty or not."""
