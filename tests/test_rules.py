@@ -640,6 +640,10 @@ def test_there_is_a_bound_on_rules(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="more than 100 rules"):
         load(str(path))
+    heavy = RULE + f"body = {{ patterns = {['x'] * 9} }}"
+    path.write_text("\n".join(f'[[rule]]\nname = "r{number}"{heavy}' for number in range(30)))
+    with pytest.raises(ConfigError, match="rule 'r27': more than 300 patterns in all rules"):
+        load(str(path))
 
 
 def test_rules_that_are_not_there_are_told(tmp_path: Path) -> None:
@@ -784,3 +788,4 @@ def test_a_check_without_cases_and_an_explain_without_mails_are_mistakes(
     assert main(["explain", "--check", str(tmp_path)]) == 2
     assert "no RULE/CASE/mail.eml in it" in capsys.readouterr().err
     assert main(["explain"]) == 2
+    assert main(["explain", "--check", str(EXAMPLES), "x"]) == 2

@@ -23,6 +23,7 @@ def check_cases(directory: Path, *, as_json: bool) -> int:
     """
     from mailbridge.errors import ConfigError, UsageError
     from mailbridge.rules import load
+    from mailbridge.sinks.show import safe
 
     rules = load(str(directory))
     cases = sorted(path.parent for path in directory.glob("*/*/mail.eml"))
@@ -40,7 +41,7 @@ def check_cases(directory: Path, *, as_json: bool) -> int:
         if as_json:
             print(json.dumps({"case": name, "wrong": wrong, "becomes": becomes}))
         elif wrong:
-            print(f"{name}: {wrong}; it becomes")
+            print(f"{name}: {safe(wrong)}; it becomes")
             print(json.dumps(becomes, indent=2))
         else:
             print(f"{name}: as it must be")

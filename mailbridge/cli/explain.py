@@ -61,6 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
     # mail-parser logs what it leaves out of a mail; nothing of that is news to us.
     logging.getLogger("mailparser").setLevel(logging.ERROR)
     if arguments.check:
+        if arguments.mails:
+            raise UsageError("explain: --check takes its mails from DIR, and no MAIL besides")
         return check_cases(arguments.check, as_json=arguments.json)
     if not arguments.mails:
         raise UsageError("explain: no MAIL is named; '-' reads one from standard input")

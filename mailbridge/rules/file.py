@@ -27,7 +27,9 @@ from mailbridge.rules.template import BadTemplate, Template, Value
 
 MAX_RULES: Final = 100
 MAX_PATTERNS: Final = 10
-"""Of one rule; it is what bounds the memory and the time that all of them take."""
+"""That a mail must match, of one rule."""
+MAX_ALL: Final = 300
+"""Patterns of all rules: what bounds the memory, 75 MB, and the time that they can take."""
 MAX_FILE: Final = 256 * 1024
 MAX_FILES: Final = 100
 
@@ -71,6 +73,7 @@ def read(path: Path) -> tuple[Rule, ...]:
     Raises `ConfigError`, as somebody has to mend a rule, or to install the engine.
     """
     rules: dict[str, Rule] = {}
+    patterns = 0
     declared: dict[str, tuple[Tag, str]] = {}
     for file in _files(path):
         for where, written in _written(file):
@@ -83,6 +86,9 @@ def read(path: Path) -> tuple[Rule, ...]:
             if other := rules.get(rule.name):
                 raise ConfigError(f"{where}: stands in {other.where}, too; each needs its own name")
             rules[rule.name] = rule
+            patterns += rule.patterns
+            if patterns > MAX_ALL:
+                raise ConfigError(f"{where}: more than {MAX_ALL} patterns in all rules together")
     return tuple(rules[name] for name in sorted(rules))
 
 

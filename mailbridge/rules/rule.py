@@ -76,6 +76,12 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     from_changes: bool = False
 
     @property
+    def patterns(self) -> int:
+        """How many it has."""
+        splits = sum(value.splits is not None for value in self.data.values())
+        return len(self.headers) + len(self.body) + splits
+
+    @property
     def kind(self) -> Kind:
         """The rule as a kind of mail."""
         return Kind(
