@@ -91,6 +91,12 @@ def notify(*facts: str) -> bool:
     return True
 
 
+def watchdog_seconds() -> float | None:
+    """Return within how many seconds systemd wants to hear `WATCHDOG=1` again, None for never."""
+    microseconds = os.environ.get("WATCHDOG_USEC", "")
+    return int(microseconds) / 1e6 if microseconds.isdecimal() else None
+
+
 class StopSignal:
     """
     SIGTERM and SIGINT as something to wait for; a context manager of the main thread.

@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import signal
+import socket as unix
+import sqlite3
 import subprocess
 import sys
 import time
@@ -968,6 +970,44 @@ def test_the_command_says_where_it_listens_and_ends_on_sigterm(
     assert relay.stop() == 0
     assert time.monotonic() - began < 5
     client.close()
+
+
+@pytest.mark.fault(107)
+def test_a_relay_that_does_its_rounds_says_so_to_systemd(
+    process: Callable[..., Process], state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = str(state.with_name("notify"))
+    with contextlib.closing(unix.socket(unix.AF_UNIX, unix.SOCK_DGRAM)) as systemd:
+        systemd.bind(address)
+        systemd.settimeout(GUARD / 1000)
+        monkeypatch.setenv("NOTIFY_SOCKET", address)
+        monkeypatch.setenv("WATCHDOG_USEC", "100000")
+        relay = process()
+
+        told = [systemd.recv(1000).partition(b"\n")[0] for _ in range(3)]
+        stopped = relay.stop()
+
+    assert told == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
+    assert stopped == 0
+
+
+@pytest.mark.fault(107)
+def test_a_relay_that_hangs_is_not_healthy(
+    start: Start, state: Path, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mailbridge.relay.STUCK_SECONDS", 0.2)
+    monkeypatch.setattr("mailbridge.relay._PULSE_SECONDS", 0.01)
+    relay, client = start()
+    until(lambda: str(relay.healthy), "True")
+
+    with contextlib.closing(sqlite3.connect(state / JOURNAL)) as db:
+        # (What it waits for here could as well be a disk.)
+        db.execute("BEGIN IMMEDIATE")
+        client.send(source.event(1).raw, b"ack")
+        until(lambda: str(relay.healthy), "False")
+
+    until(lambda: str(relay.healthy), "True")
+    assert client.answer()["status"] == "stored"
 
 
 @pytest.mark.parametrize(

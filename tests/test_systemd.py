@@ -126,7 +126,6 @@ def test_both_units_are_closed_in_the_same_way() -> None:
         "ExecStart",
         "StateDirectory",
         "LoadCredential",
-        "WatchdogSec",
         "RestrictAddressFamilies",
     }
     bridge, relay = (

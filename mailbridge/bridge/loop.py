@@ -56,11 +56,13 @@ class Loop:
         started: float,
         watchdog: float | None = None,
         alarms: Callable[[], Sequence[str]] = tuple,
+        healthy: Callable[[], bool] = lambda: True,
     ) -> None:
         """
         *started* is when this process began (Unix time); *watchdog* what systemd waits for.
 
-        *alarms* tells, in a few words each, what an operator should look after besides.
+        *alarms* tells, in a few words each, what an operator should look after besides; whoever
+        runs in this process too says whether it is *healthy*.
         """
         self._state: Final = state
         self._places: Final = places
@@ -78,6 +80,7 @@ class Loop:
         self._full_until = -math.inf
         self._status = ""
         self._alarms: Final = alarms
+        self._healthy: Final = healthy
         self._stopping: Callable[[], bool] = lambda: False
 
     def start(self) -> None:
@@ -172,7 +175,8 @@ class Loop:
         status = self.status()
         if now >= self._alive_at + self._alive_every:
             self._alive_at = now
-            notify("WATCHDOG=1")
+            if self._healthy():
+                notify("WATCHDOG=1")
         if status != self._status:
             self._status = status
             notify(f"STATUS={status}")

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -27,7 +27,7 @@ from mailbridge.errors import ConfigError, StorageFailed
 from mailbridge.event import LANIAKEA_ARCHIVE
 from mailbridge.outbox import SenderLock
 from mailbridge.rules import load as load_rules
-from mailbridge.service import notify
+from mailbridge.service import notify, watchdog_seconds
 
 log = logging.getLogger("mailbridge.bridge")
 
@@ -136,9 +136,16 @@ class Bridge:
         """Return the place of *maildir*, which a source names."""
         return next(place for place in self.places if place.path == _real(maildir))
 
-    def run(self, targets: Sequence[Target], stop: Stop, ready: str) -> None:
+    def run(
+        self,
+        targets: Sequence[Target],
+        stop: Stop,
+        ready: str,
+        *,
+        healthy: Callable[[], bool] = lambda: True,
+    ) -> None:
         """
-        Take mail in and send it until *stop*.
+        Take mail in and send it until *stop*; tell systemd that we live while we are *healthy*.
 
         When mail is being taken in, and not before, the line *ready* is printed with what was
         found, and systemd is told.
@@ -148,8 +155,9 @@ class Bridge:
             self.places,
             targets,
             started=process_start(),
-            watchdog=_watchdog_seconds(),
+            watchdog=watchdog_seconds(),
             alarms=self.gateway.alarms,
+            healthy=healthy,
         )
         try:
             loop.start()
@@ -244,11 +252,6 @@ def process_start() -> float:
     ticks = int(fields[19]) / os.sysconf("SC_CLK_TCK")
     # The tick was cut off, and a file's ctime lags behind by as much (it is the kernel's jiffy).
     return time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - ticks) + _TICKS
-
-
-def _watchdog_seconds() -> float | None:
-    microseconds = os.environ.get("WATCHDOG_USEC", "")
-    return int(microseconds) / 1e6 if microseconds.isdecimal() else None
 
 
 def _real(path: str | Path) -> Path:

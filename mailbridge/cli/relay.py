@@ -47,7 +47,10 @@ def run(arguments: argparse.Namespace) -> int:
             ready = f"ready submit={submit} publish={publish} read={read} key={relay.key.entity}"
             print(ready, file=sys.stderr, flush=True)
             service.notify("READY=1", f"STATUS={ready}")
-            stop.wait()
+            watchdog = service.watchdog_seconds()
+            while not stop.wait(watchdog / 2 if watchdog else None):
+                if relay.healthy:
+                    service.notify("WATCHDOG=1")
             service.notify("STOPPING=1")
         if isinstance(relay.failure, MailbridgeError):
             raise relay.failure

@@ -73,7 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
         ready = f"submit={submit} publish={publish} read={read} key={key.entity}"
         tail = f"mailbridge tail {_reachable(read)}{state_option(config)}"
-        ours.run([target], stop, ready=f"{ready} | '{tail}' shows events")
+        words = f"{ready} | '{tail}' shows events"
+        ours.run([target], stop, words, healthy=lambda: relay.healthy)
         if relay.failure:
             raise relay.failure
     return 0
