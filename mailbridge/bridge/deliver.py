@@ -23,6 +23,7 @@ from mailbridge.bridge.quarantine import Note, Quarantine
 from mailbridge.config import Source
 from mailbridge.errors import MailbridgeError, MalformedMail
 from mailbridge.event import LANIAKEA_ARCHIVE
+from mailbridge.family import DIGEST
 from mailbridge.mail import MAX_MAIL, has_marker, read_mail
 from mailbridge.maildir import NotAMail
 from mailbridge.outbox import FileKey, Outbox, Upload, Verdict
@@ -113,6 +114,8 @@ class Gateway:
         self._settings: Final = settings
         self._prover: Final = prover
         self._clock: Final = clock
+        self._digests: Final[set[str]] = set()
+        """Who was told by now that nothing comes of digests."""
         self._issuer: Final = Issuer(outbox, settings.origin)
 
     def deliver(
@@ -225,7 +228,18 @@ class Gateway:
         failpoint.reached("committed")
         for one, outcome in settled:
             _tell(one, outcome)
+            self._tell_of_digests(one)
         return [outcome for _, outcome in settled]
+
+    def _tell_of_digests(self, one: _Judged) -> None:
+        # Once a source: one subscription is the mistake, not each of its mails.
+        if one.verdict.code == DIGEST.code and one.route not in self._digests:
+            self._digests.add(one.route)
+            log.warning(
+                "source %r gets digests, of which nothing can come:"
+                " subscribe its address to individual mails",
+                one.route,
+            )
 
     def _known(self, mail: Delivery, sha256: bytes, route: str) -> Verdict | None:
         """Return the verdict that an earlier delivery of these very bytes settled for good."""

@@ -96,6 +96,11 @@ def _lines(told: dict[str, Any]) -> list[str]:
         ]
         if outbox["stand_in_off"]:
             lines.append(f"         nothing goes out under _lk.archive.*: {outbox['stand_in_off']}")
+        lines += [
+            f"         nothing can come of digests: subscribe {one['source']!r} to individual mails"
+            for one in outbox["mails"]
+            if one["code"] == "digest"
+        ]
         if outbox["quarantined"]:
             lines.append(f"         {outbox['quarantined']} wait in 'mailbridge quarantine list'")
     if journal := told.get("journal"):
