@@ -152,6 +152,7 @@ def test_in_an_event_about_a_bug_source_is_the_package_and_the_configured_one_is
     assert (upload.data["source"], "mail_source" in upload.data) == ("bugs", False)
 
 
+@pytest.mark.edge(73)
 @pytest.mark.parametrize(
     ("date", "told"),
     [

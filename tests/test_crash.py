@@ -71,6 +71,7 @@ class Mailing:
             read_events(url, state, len(self.expected) + 1, timeout=0.5)
 
 
+@pytest.mark.edge(70)
 @pytest.mark.fault(29)
 def test_killed_at_every_named_place_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
     mailing, state = Mailing(tmp_path / "Maildir"), tmp_path / "state"
@@ -87,6 +88,7 @@ def test_killed_at_every_named_place_nothing_is_lost_or_doubled(tmp_path: Path) 
     assert not list((state / "quarantine").glob("*"))
 
 
+@pytest.mark.edge(70)
 @pytest.mark.fault(44)
 def test_killed_at_random_moments_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
     mailing, state = Mailing(tmp_path / "Maildir", seed=11), tmp_path / "state"
@@ -105,6 +107,7 @@ def test_killed_at_random_moments_nothing_is_lost_or_doubled(tmp_path: Path) -> 
         assert daemon.stop() == 0
 
 
+@pytest.mark.edge(71)
 def test_a_relay_killed_in_the_middle_of_a_window_gets_what_it_lost(tmp_path: Path) -> None:
     mailing, state, relay = Mailing(tmp_path / "Maildir"), tmp_path / "state", tmp_path / "relay"
     with Daemon("relay", "--state", relay, *LOOPBACK) as first:

@@ -262,6 +262,7 @@ def test_list_prefixes_are_what_stands_in_brackets_in_front(subject: str, expect
 # -- strangers -------------------------------------------------------------------------------------
 
 
+@pytest.mark.edge(72)
 @pytest.mark.parametrize("made", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_hostile_mail_costs_little_and_breaks_nothing(made: Callable[[], bytes]) -> None:
     raw = made()

@@ -1,8 +1,4 @@
-"""
-Who signed a block: pysequoia and gpgv are asked the same, and must say the same.
-
-The numbers are those of the list of forgeries that this is held against.
-"""
+"""Who signed a block: pysequoia and gpgv are asked the same, and must say the same."""
 
 from __future__ import annotations
 
@@ -96,14 +92,16 @@ def test_a_good_signature_names_the_key_and_the_very_text(
     assert checked.text.decode().strip() == TEXT.strip()
 
 
-def test_what_mail_systems_do_to_line_ends_does_no_harm(  # 92
+@pytest.mark.fault(92)
+def test_what_mail_systems_do_to_line_ends_does_no_harm(
     engine: Engine, ring: Path, signed: bytes
 ) -> None:
     assert status(engine(ring), signed.replace(b"\n", b"\r\n")) == "good"
     assert status(engine(ring), signed.replace(b"2.10-3\n", b"2.10-3  \n")) == "good"
 
 
-def test_an_armor_quoted_in_a_changelog_is_text(  # 89, 91
+@pytest.mark.fault(89, 91)
+def test_an_armor_quoted_in_a_changelog_is_text(
     engine: Engine, ring: Path, gpg: GnuPG, jane: str, signed: bytes
 ) -> None:
     quoting = TEXT + " -----BEGIN PGP SIGNED MESSAGE-----\n" + signed.decode()
@@ -114,7 +112,8 @@ def test_an_armor_quoted_in_a_changelog_is_text(  # 89, 91
     assert checked.text.decode().strip() == quoting.strip()
 
 
-def test_what_stands_in_the_armor_s_own_headers_is_not_signed_text(  # 90
+@pytest.mark.fault(90)
+def test_what_stands_in_the_armor_s_own_headers_is_not_signed_text(
     engine: Engine, ring: Path, signed: bytes
 ) -> None:
     injected = signed.replace(b"\n\n", b"\nComment: x\nSource: evil\n\n", 1)
@@ -124,7 +123,8 @@ def test_what_stands_in_the_armor_s_own_headers_is_not_signed_text(  # 90
     assert b"evil" not in checked.text
 
 
-def test_a_key_that_expired_after_it_signed_was_good_at_the_time(  # 87
+@pytest.mark.fault(87)
+def test_a_key_that_expired_after_it_signed_was_good_at_the_time(
     engine: Engine, tmp_path: Path, gpg: GnuPG
 ) -> None:
     key = gpg.key(f"Was Here {engine.__name__} <was@example.org>", expires="1y", at=PAST)
@@ -154,7 +154,8 @@ def test_a_keyring_that_holds_only_the_newest_words_about_a_key_does_not_make_it
 # -- not good --------------------------------------------------------------------------------------
 
 
-def test_a_tampered_text_is_bad(engine: Engine, ring: Path, signed: bytes) -> None:  # 84
+@pytest.mark.fault(84)
+def test_a_tampered_text_is_bad(engine: Engine, ring: Path, signed: bytes) -> None:
     assert status(engine(ring), signed.replace(b"hello", b"evil!")) == "bad"
 
 
@@ -168,22 +169,23 @@ def test_a_signature_of_another_text_is_bad(
     assert status(engine(ring), pasted) == "bad"
 
 
+@pytest.mark.fault(85)
 @pytest.mark.parametrize("cut", [30, 60, 100])
-def test_a_truncated_signature_is_bad(  # 85
-    engine: Engine, ring: Path, signed: bytes, cut: int
-) -> None:
+def test_a_truncated_signature_is_bad(engine: Engine, ring: Path, signed: bytes, cut: int) -> None:
     end = b"-----END PGP SIGNATURE-----\n"
 
     assert status(engine(ring), signed.removesuffix(end)[:-cut] + b"\n" + end) == "bad"
 
 
-def test_a_key_in_no_keyring_is_unknown_and_not_named(  # 86, 95
+@pytest.mark.fault(86, 95)
+def test_a_key_in_no_keyring_is_unknown_and_not_named(
     engine: Engine, ring: Path, gpg: GnuPG, stranger: str
 ) -> None:
     assert status(engine(ring), gpg.clearsign(TEXT, stranger)) == "unknown-key"
 
 
-def test_a_key_that_had_expired_when_it_signed_is_expired(  # 87
+@pytest.mark.fault(87)
+def test_a_key_that_had_expired_when_it_signed_is_expired(
     engine: Engine, tmp_path: Path, gpg: GnuPG
 ) -> None:
     name = f"Late {engine.__name__} <late@example.org>"
@@ -197,7 +199,8 @@ def test_a_key_that_had_expired_when_it_signed_is_expired(  # 87
     assert status(engine(ring), late) == "expired"
 
 
-def test_a_revoked_key_is_revoked_and_a_tampered_text_under_it_bad(  # 88
+@pytest.mark.fault(88)
+def test_a_revoked_key_is_revoked_and_a_tampered_text_under_it_bad(
     engine: Engine, tmp_path: Path, gpg: GnuPG
 ) -> None:
     key = gpg.key(f"Lost {engine.__name__} <lost@example.org>")
@@ -212,7 +215,8 @@ def test_a_revoked_key_is_revoked_and_a_tampered_text_under_it_bad(  # 88
     assert status(engine(ring), before.replace(b"hello", b"evil!")) == "bad"
 
 
-def test_a_name_that_looks_like_a_status_line_is_a_name(  # 93
+@pytest.mark.fault(93)
+def test_a_name_that_looks_like_a_status_line_is_a_name(
     engine: Engine, tmp_path: Path, gpg: GnuPG
 ) -> None:
     name = rf"X\n[GNUPG:] GOODSIG 0 {engine.__name__} <x@example.org>"
@@ -224,9 +228,8 @@ def test_a_name_that_looks_like_a_status_line_is_a_name(  # 93
     assert status(engine(ring), gpg.clearsign(TEXT, key).replace(b"hello", b"evil!")) == "bad"
 
 
-def test_a_digest_of_another_age_proves_nothing(  # 94
-    engine: Engine, tmp_path: Path, gpg: GnuPG
-) -> None:
+@pytest.mark.fault(94)
+def test_a_digest_of_another_age_proves_nothing(engine: Engine, tmp_path: Path, gpg: GnuPG) -> None:
     name = f"Old {engine.__name__} <old@example.org>"
     gpg.run("--quick-generate-key", name, "rsa2048", "sign", "never")
     told = gpg.run("--with-colons", "--list-keys", f"={name}").decode()
@@ -249,13 +252,15 @@ def test_two_signatures_under_one_text_are_not_one(
 # -- the block that is shown to the verifier ---------------------------------------------------
 
 
-def test_only_one_block_is_shown_and_nothing_around_it(signed: bytes) -> None:  # 81, 82
+@pytest.mark.fault(81, 82)
+def test_only_one_block_is_shown_and_nothing_around_it(signed: bytes) -> None:
     around = b"Source: evil\n\n" + signed + b"\nSource: evil\n"
 
     assert block(around) == signed
 
 
-def test_of_two_blocks_the_first_that_ends_is_read(  # 83
+@pytest.mark.fault(83)
+def test_of_two_blocks_the_first_that_ends_is_read(
     engine: Engine, ring: Path, gpg: GnuPG, stranger: str, signed: bytes
 ) -> None:
     evil = gpg.clearsign(EVIL, stranger)
@@ -301,7 +306,8 @@ def test_a_detached_signature_is_of_these_bytes_and_no_others(
 # -- keyrings --------------------------------------------------------------------------------------
 
 
-def test_a_keyring_that_is_replaced_is_read_again(  # 97
+@pytest.mark.fault(97)
+def test_a_keyring_that_is_replaced_is_read_again(
     engine: Engine, ring: Path, gpg: GnuPG, stranger: str, signed: bytes
 ) -> None:
     verifier = engine(ring)
@@ -315,8 +321,9 @@ def test_a_keyring_that_is_replaced_is_read_again(  # 97
     assert status(verifier, gpg.clearsign(TEXT, stranger)) == "good"
 
 
+@pytest.mark.fault(97)
 @pytest.mark.parametrize("damage", ["gone", "empty"])
-def test_a_keyring_that_is_lost_answers_nothing(  # 97
+def test_a_keyring_that_is_lost_answers_nothing(
     engine: Engine, ring: Path, signed: bytes, damage: str
 ) -> None:
     verifier = engine(ring)
@@ -370,6 +377,7 @@ def test_a_key_revoked_in_one_keyring_is_revoked_whatever_another_says(
 # -- a verifier that fails (96) ----------------------------------------------------------------
 
 
+@pytest.mark.fault(96)
 @pytest.mark.parametrize(
     ("script", "words"),
     [
@@ -390,6 +398,7 @@ def test_a_gpgv_that_hangs_or_crashes_answers_nothing(
         Gpgv(Files([ring]), str(stub), timeout=0.5).check(signed)
 
 
+@pytest.mark.fault(96)
 def test_a_gpgv_that_is_gone_answers_nothing(tmp_path: Path, ring: Path, signed: bytes) -> None:
     with pytest.raises(Unchecked, match="No such file"):
         Gpgv(Files([ring]), os.fspath(tmp_path / "gpgv")).check(signed)

@@ -146,6 +146,7 @@ def test_what_is_not_signed_is_signed_by_nobody(ring: Path) -> None:
     assert claim(announced(CHANGES), ring) == ("events", {"how": "none", "status": "none"})
 
 
+@pytest.mark.fault(81, 82)
 @pytest.mark.needs_program("gpg")
 @pytest.mark.parametrize(
     "around",
@@ -166,11 +167,10 @@ def test_lies_around_a_good_signature_are_not_read(
     assert told.provenance.signed_by.fingerprint == jane
 
 
+@pytest.mark.fault(90)
 @pytest.mark.needs_program("gpg")
 @pytest.mark.parametrize("injected", ["Source: evil\n", "Hash: SHA1\nSource: evil\n"])
-def test_what_the_armor_s_headers_say_is_not_read(  # 90
-    signed: str, ring: Path, injected: str
-) -> None:
+def test_what_the_armor_s_headers_say_is_not_read(signed: str, ring: Path, injected: str) -> None:
     text = signed.replace("\n\n", f"\n{injected}\n", 1)
 
     told = judged(announced(text), keyrings=[str(ring)])
@@ -202,8 +202,9 @@ def test_a_second_paragraph_inside_is_not_read(gpg: GnuPG, jane: str, ring: Path
     assert told.emitted[0].data["source_name"] == "hello"
 
 
+@pytest.mark.fault(84)
 @pytest.mark.needs_program("gpg")
-def test_a_tampered_upload_is_kept_and_not_emitted(signed: str, ring: Path) -> None:  # 84
+def test_a_tampered_upload_is_kept_and_not_emitted(signed: str, ring: Path) -> None:
     raw = announced(signed.replace("2.10-3.dsc", "9.9.9-3.dsc"))
 
     told = judged(raw, keyrings=[str(ring)])
@@ -212,14 +213,16 @@ def test_a_tampered_upload_is_kept_and_not_emitted(signed: str, ring: Path) -> N
     assert told.emitted == ()
 
 
+@pytest.mark.fault(85)
 @pytest.mark.needs_program("gpg")
 @pytest.mark.parametrize("cut", [20, 120, 300])
 def test_a_truncated_upload_is_kept_and_not_emitted(signed: str, ring: Path, cut: int) -> None:
     assert judged(announced(signed[:-cut]), keyrings=[str(ring)]).outcome == "quarantined"
 
 
+@pytest.mark.fault(83)
 @pytest.mark.needs_program("gpg")
-def test_of_two_blocks_the_one_that_is_read_is_the_one_that_is_checked(  # 83
+def test_of_two_blocks_the_one_that_is_read_is_the_one_that_is_checked(
     gpg: GnuPG, archive: str, signed: str, ring: Path, jane: str
 ) -> None:
     evil = gpg.clearsign(CHANGES.replace("hello", "evil"), archive).decode()
@@ -233,10 +236,9 @@ def test_of_two_blocks_the_one_that_is_read_is_the_one_that_is_checked(  # 83
     assert first_good.provenance.signed_by.fingerprint == jane
 
 
+@pytest.mark.fault(92)
 @pytest.mark.needs_program("gpg")
-def test_transfer_encodings_line_ends_and_charsets_change_nothing(  # 92
-    signed: str, ring: Path
-) -> None:
+def test_transfer_encodings_line_ends_and_charsets_change_nothing(signed: str, ring: Path) -> None:
     base64_body = base64.encodebytes(signed.encode()).decode()
     as_base64 = HEADERS + PLAIN.replace("8bit", "base64") + base64_body
     latin1 = HEADERS + PLAIN.replace("utf-8", "iso-8859-1") + signed
@@ -285,8 +287,9 @@ def test_the_block_that_is_checked_is_the_one_that_was_read(
     assert _signature_of("Source: evil", mail, rings).status == "bad"
 
 
+@pytest.mark.fault(97)
 @pytest.mark.needs_program("gpg")
-def test_a_keyring_that_vanishes_makes_uploads_wait(signed: str, ring: Path) -> None:  # 97
+def test_a_keyring_that_vanishes_makes_uploads_wait(signed: str, ring: Path) -> None:
     ours = source(keyrings=[str(ring)])
     prover = Prover([ours])
     content = ring.read_bytes()
@@ -307,8 +310,9 @@ def test_a_keyring_that_was_never_there_is_said_at_the_start() -> None:
         Prover([source(keyrings=["/no/ring"])])
 
 
+@pytest.mark.fault(98)
 @pytest.mark.needs_program("gpg")
-def test_an_uploader_s_signature_is_no_archive_s_word(signed: str, ring: Path) -> None:  # 98
+def test_an_uploader_s_signature_is_no_archive_s_word(signed: str, ring: Path) -> None:
     told = judged(announced(signed), keyrings=[str(ring)], require="hop", hops=[FTP])
 
     assert (told.outcome, told.code) == ("quarantined", "unproved")
@@ -330,7 +334,8 @@ def test_our_mail_server_s_received_names_who_gave_it_the_mail() -> None:
     assert backing(HOP.replace(f"({FTP} ", "(unknown ") + raw, hops=[FTP]) == ("none", None)
 
 
-def test_forged_headers_without_a_word_of_ours_prove_nothing() -> None:  # 99
+@pytest.mark.fault(99)
+def test_forged_headers_without_a_word_of_ours_prove_nothing() -> None:
     listed = f"List-Id: <changes.lists.example.org>\n{announced(CHANGES)}"
 
     told = judged(listed, **BY_US, require="authres", lists=["changes.lists.example.org"])
@@ -338,7 +343,8 @@ def test_forged_headers_without_a_word_of_ours_prove_nothing() -> None:  # 99
     assert (told.outcome, told.code) == ("quarantined", "unproved")
 
 
-def test_our_mail_server_s_results_count_above_its_received_alone() -> None:  # 100
+@pytest.mark.fault(100)
+def test_our_mail_server_s_results_count_above_its_received_alone() -> None:
     assert backing(AUTHRES + HOP + announced(CHANGES), **BY_US) == ("authres", FTP)
     assert backing(HOP + AUTHRES + announced(CHANGES), **BY_US) == ("none", None)
 
@@ -424,6 +430,7 @@ def test_a_good_dkim_signature_of_a_domain_we_named_proves_its_sender(
     assert judged(raw, **by_dkim).outcome == "events"
 
 
+@pytest.mark.fault(103)
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -452,7 +459,8 @@ def test_a_footer_that_a_list_added_breaks_the_proof(by_dkim: dict[str, object])
     assert unproved(dkim_signed(announced(CHANGES)) + b"--\nlist footer\n", by_dkim)
 
 
-def test_another_domain_s_good_signature_proves_nothing(by_dkim: dict[str, object]) -> None:  # 102
+@pytest.mark.fault(102)
+def test_another_domain_s_good_signature_proves_nothing(by_dkim: dict[str, object]) -> None:
     assert unproved(dkim_signed(announced(CHANGES), domain="evil.example.net"), by_dkim)
 
 
@@ -554,6 +562,7 @@ def test_the_archive_s_signature_of_its_whole_mail_is_the_strongest_proof(
     assert backing(HOP + raw, **by_archive, hops=[FTP]) == ("archive-signature", archive)
 
 
+@pytest.mark.fault(84, 98)
 @pytest.mark.needs_program("gpg")
 @pytest.mark.parametrize(
     ("old", "new"),

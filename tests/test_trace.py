@@ -36,6 +36,7 @@ def test_what_our_server_found_good_is_good(value: str) -> None:
     assert found(value) == "ftp.example.org"
 
 
+@pytest.mark.fault(102)
 @pytest.mark.parametrize(
     "value",
     [
@@ -65,11 +66,13 @@ def test_another_server_s_word_is_nothing_to_us() -> None:
     assert found(GOOD.replace(US, f"{US}.evil.example.net")) is None
 
 
-def test_what_stands_below_our_received_is_a_stranger_s() -> None:  # 100
+@pytest.mark.fault(100)
+def test_what_stands_below_our_received_is_a_stranger_s() -> None:
     assert found(below=GOOD) is None
 
 
-def test_several_of_ours_are_read_together_and_must_not_disagree() -> None:  # 101
+@pytest.mark.fault(101)
+def test_several_of_ours_are_read_together_and_must_not_disagree() -> None:
     assert found(f"{US}; spf=pass", GOOD) == "ftp.example.org"
     assert found(GOOD, GOOD.replace("pass", "fail")) is None
     assert found(GOOD.replace("pass", "fail"), GOOD) is None
