@@ -126,6 +126,21 @@ def test_each_step_up_is_told_once(site: Site) -> None:
     assert codes(outcomes)[3:] == ["duplicate same-news", "duplicate same-mail"]
 
 
+def test_what_is_weaker_than_the_last_confirmation_is_a_duplicate(site: Site) -> None:
+    outcomes = site.deliver(listed(1), AUTHRES + HOP + upload(1), HOP + upload(1))
+
+    assert codes(outcomes) == ["events", "events confirmed", "duplicate same-news"]
+
+
+def test_an_equal_claim_by_somebody_else_is_a_duplicate(site: Site) -> None:
+    other = HOP.replace(b"archive.example.org", b"mirror.example.org")
+    sources = [source(hops=[HOST, "mirror.example.org"])]
+
+    outcomes = site.deliver(listed(1), HOP + upload(1), other + upload(1), sources=sources)
+
+    assert codes(outcomes) == ["events", "events confirmed", "duplicate same-news"]
+
+
 def test_the_operator_s_word_for_another_source_confirms(site: Site) -> None:
     trusted = source(name="archive", require="channel")
     site.deliver(listed(1))
