@@ -31,10 +31,10 @@ from mailbridge.outbox.file import (
     SCHEMA_VERSION,
     DiskFull,
     SenderLock,
+    Told,
     connect,
     entity_of,
     keep_copy,
-    told,
 )
 from mailbridge.outbox.news import Backings, Out, StandIns, Upload
 from mailbridge.signing import SigningKey, sign_fields, sign_note
@@ -115,6 +115,7 @@ class Outbox:
         self.path: Final = path
         self._key: Final = key
         self._life: Final = os.urandom(8)
+        self._told: Final = Told(path)
         self._db: Final = connect(path)
         self.backings: Final = Backings(self._run)
         """What backs the news that are out."""
@@ -137,7 +138,7 @@ class Outbox:
         self._db.close()
 
     def _prepare(self, now: datetime) -> None:
-        with told(self.path):
+        with self._told:
             for pragma in PRAGMAS:
                 self._db.execute(f"PRAGMA {pragma}")
         with self.transaction():
@@ -179,7 +180,7 @@ class Outbox:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Hold the only right to write until the end, then commit to the disk; or undo it all."""
-        with told(self.path):
+        with self._told:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -438,7 +439,7 @@ class Outbox:
     ) -> int:
         """Remember one verdict for many *files* (base, inode); inside a transaction."""
         done = int(now.timestamp())
-        with told(self.path):
+        with self._told:
             return self._db.executemany(
                 "INSERT OR REPLACE INTO file (place, base, inode, verdict, done)"
                 " VALUES (?, ?, ?, ?, ?)",
@@ -447,7 +448,7 @@ class Outbox:
 
     def files(self, place: int) -> set[tuple[bytes, int]]:
         """Return every delivery (base, inode) of *place* that has a verdict."""
-        with told(self.path):
+        with self._told:
             return set(self._db.execute("SELECT base, inode FROM file WHERE place = ?", (place,)))
 
     def forget_file(self, key: FileKey) -> None:
@@ -483,5 +484,5 @@ class Outbox:
         return row
 
     def _run(self, sql: str, *values: object) -> sqlite3.Cursor:
-        with told(self.path):
+        with self._told:
             return self._db.execute(sql, values)

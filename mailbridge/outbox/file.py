@@ -6,8 +6,8 @@ import contextlib
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import Final
 
 from mailbridge.errors import MailbridgeError, NeedsOperator, StorageFailed, TryAgain
@@ -96,7 +96,7 @@ def entity_of(path: Path) -> str | None:
     """Return whose outbox *path* is; None where there is none (or it was never finished)."""
     if not path.exists():
         return None
-    with told(path), contextlib.closing(connect(path)) as db:
+    with Told(path), contextlib.closing(connect(path)) as db:
         if db.execute("PRAGMA user_version").fetchone()[0] == 0:
             return None
         row = db.execute("SELECT value FROM meta WHERE key = 'entity'").fetchone()
@@ -142,23 +142,40 @@ _DISK: Final = frozenset((sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3
 _BUSY: Final = frozenset((sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED))
 
 
-@contextlib.contextmanager
-def told(path: Path | None) -> Iterator[None]:
-    """Raise SQLite's errors as ours: of the disk, of another process, of damage."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
+class Told:
+    """
+    Around what SQLite does: raises its errors as ours, of the disk, another process, damage.
+
+    (Every statement runs in one; so it is no generator, and made once.)
+    """
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path | None) -> None:
+        self._path: Final = path
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, sqlite3.DatabaseError) and (wrong := self._ours(error)):
+            raise wrong from error
+
+    def _ours(self, error: sqlite3.DatabaseError) -> MailbridgeError | None:
         # The low byte is the primary code, the rest tells more of it.
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        wrong: MailbridgeError
+        path = self._path
         if code == sqlite3.SQLITE_FULL:
-            wrong = DiskFull(f"{path}: no room on the disk; mails wait in their Maildirs")
-        elif code in _DISK:
-            wrong = StorageFailed(f"{path}: {error}; nothing is lost, mails wait in their Maildirs")
-        elif code in _BUSY:
-            wrong = TryAgain(f"{path}: kept busy by another process for a minute")
-        elif code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            wrong = NeedsOperator(f"{path}: damaged ({error}); restore it, then --new-epoch")
-        else:
-            raise
-        raise wrong from error
+            return DiskFull(f"{path}: no room on the disk; mails wait in their Maildirs")
+        if code in _DISK:
+            return StorageFailed(f"{path}: {error}; nothing is lost, mails wait in their Maildirs")
+        if code in _BUSY:
+            return TryAgain(f"{path}: kept busy by another process for a minute")
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return NeedsOperator(f"{path}: damaged ({error}); restore it, then --new-epoch")
+        return None
