@@ -53,12 +53,38 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 
     def after(self, event: SignedEvent) -> Head:
         """Return the head once *event*, which fits (`fit`), stands behind this one."""
+        counted = event.feed.tag_seq if event.feed else 0
         return Head(
             feed=self.feed,
             seq=self.seq + 1,
             hash=event.hash,
-            tags={**self.tags, event.tag: self.tags.get(event.tag, 0) + 1},
+            tags={**self.tags, event.tag: counted},
         )
+
+    def beyond(self, hole: Hole) -> Head:
+        """Return the head once the numbers up to the end of *hole* are known to be missing."""
+        return Head(feed=self.feed, seq=hole.last, hash=hole.hash, tags=self.tags)
+
+    @property
+    def unknown(self) -> int:
+        """How many events of the feed no tag is known of: they are missing."""
+        return self.seq - sum(self.tags.values())
+
+
+class Hole(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    Numbers of a feed that a relay does not have, and that nobody it knows could give it.
+
+    A relay signs it (as a note, like a head): a reader then goes on behind it, and says so.
+    """
+
+    feed: str
+    first: int
+    last: int
+    hash: str
+    """What the event behind it names as the one before: the hash of number *last*."""
+    time: str | None = None
+    """When the relay gave up waiting: ISO 8601, UTC."""
 
 
 class Fit(Enum):
@@ -81,12 +107,30 @@ def fit(head: Head, event: SignedEvent) -> Fit:
         return Fit.BEHIND
     if link.seq > head.seq + 1:
         return Fit.GAP
-    return Fit.NEXT if link == head.link(event.tag) or _opens(head, link) else Fit.FORK
+    return Fit.NEXT if _follows(head, link, event.tag) or _opens(head, link) else Fit.FORK
+
+
+def _follows(head: Head, link: FeedLink, tag: str) -> bool:
+    wanted = head.link(tag)
+    # (What is missing may have had this tag, too.)
+    most = wanted.tag_seq + max(head.unknown, 0)
+    return link.prev == wanted.prev and wanted.tag_seq <= link.tag_seq <= most
 
 
 def _opens(head: Head, link: FeedLink) -> bool:
     # The first event of a later epoch names the last known head of the one before.
     return head.seq == 0 and head.hash is None and link.tag_seq == 1
+
+
+def read_hole(fields: Mapping[str, Any]) -> Hole:
+    """Return the hole in *fields* (a parsed note about one).  Raises `MalformedEvent`."""
+    try:
+        hole = msgspec.convert(fields.get("hole"), Hole)
+    except msgspec.ValidationError as error:
+        raise MalformedEvent(f"no hole: {error}") from error
+    if not is_feed_id(hole.feed) or not 1 <= hole.first <= hole.last:
+        raise MalformedEvent(f"no hole: {hole.feed[:80]!r} from {hole.first} to {hole.last}")
+    return hole
 
 
 def read_head(fields: Mapping[str, Any]) -> Head:

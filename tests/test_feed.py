@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mailbridge.errors import MalformedEvent
 from mailbridge.event import SignedEvent, canonical, read_event
-from mailbridge.feed import Fit, Head, feed_id, fit, is_feed_id, read_head
+from mailbridge.feed import Fit, Head, Hole, feed_id, fit, is_feed_id, read_head, read_hole
 
 FEED = "mailbridge.lists.example.org/20261120T120000Z"
 
@@ -97,6 +98,40 @@ def test_a_later_epoch_names_the_last_known_head_of_the_one_before() -> None:
     assert fit(Head(feed=FEED, hash="hash of the old head"), first) is Fit.NEXT
     assert fit(Head(feed=FEED, hash="another"), first) is Fit.FORK
     assert fit(Head(feed=FEED), event("a", seq=1, prev=None, tag_seq=2)) is Fit.FORK
+
+
+@pytest.mark.parametrize(("counted", "fits"), [(1, False), (2, True), (4, True), (5, False)])
+def test_behind_a_hole_a_tag_counts_what_may_have_been_missing_of_it(
+    counted: int, *, fits: bool
+) -> None:
+    head = Head(feed=FEED)
+    head = head.after(following(head, "a"))
+
+    beyond = head.beyond(Hole(feed=FEED, first=2, last=3, hash="h3"))
+    after = event("a", seq=4, prev="h3", tag_seq=counted)
+
+    assert fit(beyond, after) is (Fit.NEXT if fits else Fit.FORK)
+    assert fit(beyond, event("a", seq=4, prev="x", tag_seq=2)) is Fit.FORK
+
+
+def test_what_is_missing_is_counted_once() -> None:
+    head = Head(feed=FEED).beyond(Hole(feed=FEED, first=1, last=2, hash="h2"))
+    assert head.unknown == 2
+
+    head = head.after(event("a", seq=3, prev="h2", tag_seq=2))
+    assert (head.unknown, head.tags) == (1, {"a": 2})
+    assert fit(head, event("b", seq=4, prev=head.hash, tag_seq=3)) is Fit.FORK
+    head = head.after(event("b", seq=4, prev=head.hash, tag_seq=2))
+    assert head.unknown == 0
+
+
+def test_a_hole_reads_back() -> None:
+    hole = Hole(feed=FEED, first=2, last=3, hash="h", time="2026-11-20T12:00:00+00:00")
+
+    assert read_hole({"hole": msgspec.to_builtins(hole)}) == hole
+    for changed in ({"first": 0}, {"last": 1}, {"feed": "x"}, {"hash": None}):
+        with pytest.raises(MalformedEvent, match="no hole"):
+            read_hole({"hole": {**msgspec.to_builtins(hole), **changed}})
 
 
 def test_an_event_of_another_feed_has_no_place() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mailbridge.errors import NeedsOperator, RelayGone, StorageFailed, TryAgain
 from mailbridge.event import SignedEvent, parse_json
-from mailbridge.feed import read_head
+from mailbridge.feed import Fit, Hole, fit, read_head
 from mailbridge.journal import Journal
 from tests.conftest import NOON
 from tests.feeds import TAG, Source
@@ -83,7 +83,7 @@ def test_every_link_of_a_feed_is_kept_also_those_that_readers_do_not_see(
     events = [source.event(1), source.event(2, uuid_of=1), source.event(3)]
     put(journal, *events)
 
-    links, more = journal.links(source.head.feed, 0, 10, 1 << 20)
+    links, more, holes = journal.links(source.head.feed, 0, 10, 1 << 20)
 
     assert [(link.seq, link.raw) for link in links] == [
         (event.feed.seq, event.raw) for event in events if event.feed
@@ -94,6 +94,7 @@ def test_every_link_of_a_feed_is_kept_also_those_that_readers_do_not_see(
         (True, None),
     ]
     assert not more
+    assert not holes
     assert journal.hash_at(source.head.feed, 2) == events[1].hash
 
 
@@ -269,6 +270,115 @@ def test_evidence_of_a_fork_is_kept_once_and_never_served(journal: Journal, sour
 
     assert journal.forks(source.head.feed) == [(1, other.raw)]
     assert bytes_of(journal.read(0)) == [event.raw]
+
+
+# -- what is missing -------------------------------------------------------------------------------
+
+
+def hole_before(journal: Journal, event: SignedEvent) -> Hole:
+    """What is missing between the head of its feed here and *event*."""
+    assert event.feed
+    assert event.feed.prev
+    state = journal.feeds().get(event.feed.id)
+    first = state.head.seq + 1 if state else 1
+    last = event.feed.seq - 1
+    return Hole(feed=event.feed.id, first=first, last=last, hash=event.feed.prev)
+
+
+def put_behind_hole(journal: Journal, event: SignedEvent, note: bytes = b"{}") -> None:
+    with journal.batch(NOON) as batch:
+        batch.skip(hole_before(journal, event), note)
+        assert fit(batch.head(str(event.feed and event.feed.id)), event) is Fit.NEXT
+        batch.append(event, event.raw)
+
+
+def test_a_feed_goes_on_behind_a_hole_and_tells_of_it(journal: Journal, source: Source) -> None:
+    events = [source.event(number, UPLOAD if number == 4 else TAG) for number in range(1, 8)]
+    put(journal, events[0])
+
+    put_behind_hole(journal, events[4], b'{"hole":1}')
+    put(journal, *events[5:])
+
+    links, more, holes = journal.links(source.head.feed, 0, 10, 1 << 20)
+    assert [link.seq for link in links] == [1, 5, 6, 7]
+    assert [(hole.first, hole.last, hole.note) for hole in holes] == [(2, 4, b'{"hole":1}')]
+    assert not more
+    assert journal.feeds()[source.head.feed].head.hash == source.head.hash
+    assert journal.hash_at(source.head.feed, 3) is None
+
+
+@pytest.mark.parametrize("reopened", [False, True])
+def test_what_comes_late_fills_its_hole_from_the_front(
+    tmp_path: Path, source: Source, *, reopened: bool
+) -> None:
+    events = [source.event(number, UPLOAD if number == 4 else TAG) for number in range(1, 8)]
+    feed = source.head.feed
+    with contextlib.ExitStack() as stack:
+        journal = stack.enter_context(Journal.open(tmp_path / "journal.db"))
+        put(journal, events[0])
+        put_behind_hole(journal, events[4])
+        put(journal, *events[5:])
+        for event in events[1:4]:
+            if reopened:
+                journal.close()
+                journal = stack.enter_context(Journal.open(tmp_path / "journal.db"))
+            with journal.batch(NOON) as batch:
+                hole = batch.hole(feed)
+                assert hole
+                assert event.feed
+                assert (hole.first, hole.last, hole.hash) == (event.feed.seq, 4, events[3].hash)
+                batch.fill(event, event.feed, event.raw)
+
+        assert journal.feeds()[feed].head == source.head
+        assert journal.links(feed, 0, 10, 1 << 20).holes == []
+        assert [link.seq for link in journal.links(feed, 0, 10, 1 << 20).links] == [*range(1, 8)]
+        # (Who reads by cursor gets them behind what was there: late, and not never.)
+        order = [1, 5, 6, 7, 2, 3, 4]
+        assert bytes_of(journal.read(0)) == [events[seq - 1].raw for seq in order]
+
+
+def test_a_batch_that_fails_leaves_no_hole_behind(journal: Journal, source: Source) -> None:
+    events = source.events(3)
+
+    def skip_and_fail() -> None:
+        with journal.batch(NOON) as batch:
+            batch.skip(hole_before(journal, events[2]), b"{}")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        skip_and_fail()
+
+    assert journal.holes(source.head.feed) == []
+    assert put(journal, *events) == [True] * 3
+
+
+def test_what_is_remembered_is_told_by_its_kind(journal: Journal) -> None:
+    for value in ("1", "2"):
+        with journal.batch(NOON) as batch:
+            batch.remember("peer", "tcp://a:1", value)
+            batch.remember("upstream", "tcp://b:1", value)
+
+    assert journal.remembered("peer") == {"tcp://a:1": "2"}
+    assert journal.remembered("published") == {}
+
+
+def test_a_journal_of_an_older_program_is_brought_up_to_date(
+    tmp_path: Path, source: Source
+) -> None:
+    path = tmp_path / "journal.db"
+    with Journal.open(path) as journal:
+        put(journal, *source.events(2))
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("DROP TABLE hole")
+        db.execute("PRAGMA user_version = 1")
+
+    with pytest.raises(TryAgain, match="older than this program"):
+        Journal.open(path, readonly=True)
+    with Journal.open(path) as journal:
+        put(journal, source.event(3))
+        assert journal.holes(source.head.feed) == []
+    with Journal.open(path, readonly=True) as reader:
+        assert len(reader.read(0)) == 3
 
 
 # -- opening ---------------------------------------------------------------------------------------

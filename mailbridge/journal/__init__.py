@@ -18,12 +18,12 @@ import msgspec
 
 from mailbridge import failpoint
 from mailbridge.errors import MailbridgeError
-from mailbridge.event import SignedEvent
-from mailbridge.feed import Head
+from mailbridge.event import FeedLink, SignedEvent
+from mailbridge.feed import Head, Hole
 from mailbridge.journal.file import SCHEMA, File
-from mailbridge.journal.reading import FeedState, Link, Links, Reading, milliseconds
+from mailbridge.journal.reading import FeedState, Link, Links, Missing, Reading, milliseconds
 
-__all__ = ["SCHEMA", "Batch", "FeedState", "Journal", "Link", "Links", "Reading"]
+__all__ = ["SCHEMA", "Batch", "FeedState", "Journal", "Link", "Links", "Missing", "Reading"]
 
 _FORKS_KEPT: Final = 100
 """Of one feed: more would prove nothing more, and fill the disk."""
@@ -42,6 +42,7 @@ class _Memory:
         self.feeds: Final = journal.feeds()
         self.feed_keys: Final[dict[str, int]] = dict(file.run("SELECT id, key FROM feed"))
         self.tag_keys: Final[dict[str, int]] = dict(file.run("SELECT name, key FROM tag"))
+        self.holes: Final = {feed: holes for feed in self.feeds if (holes := journal.holes(feed))}
         self.newest = journal.head()
         self.time = int(file.one("SELECT time FROM event WHERE pos = ?", (self.newest,)) or 0)
 
@@ -76,6 +77,46 @@ class Batch:
             )
         return there
 
+    def hole(self, feed: str) -> Missing | None:
+        """Return the first of what is missing of *feed*, or None where nothing is."""
+        return next(iter(self._memory.holes.get(feed, ())), None)
+
+    def skip(self, hole: Hole, note: bytes) -> None:
+        """Go on behind *hole*, which begins behind the head of its feed; *note* tells of it."""
+        state = self._state(hole.feed)
+        self._put(hole.feed, FeedState(state.head.beyond(hole), state.note))
+        missing = Missing(hole.first, hole.last, hole.hash, note)
+        self._memory.holes.setdefault(hole.feed, []).append(missing)
+        key = self._memory.feed_keys[hole.feed]
+        self._file.run("INSERT INTO hole VALUES (?, ?, ?, ?, ?)", (key, *missing))
+
+    def fill(self, event: SignedEvent, link: FeedLink, stored: bytes) -> bool:
+        """
+        Journal *event* as the bytes *stored* where it was missing; say whether readers will see it.
+
+        The caller has made sure that it is the first that is missing of its feed, and fits there.
+        """
+        holes = self._memory.holes[link.id]
+        hole = holes[0]
+        key = self._memory.feed_keys[link.id]
+        if hole.first == hole.last:
+            del holes[0]
+            self._file.run("DELETE FROM hole WHERE feed = ? AND first = ?", (key, hole.first))
+        else:
+            holes[0] = hole._replace(first=hole.first + 1)
+            self._file.run(
+                "UPDATE hole SET first = ? WHERE feed = ? AND first = ?",
+                (hole.first + 1, key, hole.first),
+            )
+        head, note = self._memory.feeds[link.id]
+        tags = {**head.tags, event.tag: max(link.tag_seq, head.tags.get(event.tag, 0))}
+        self._put(link.id, FeedState(msgspec.structs.replace(head, tags=tags), note))
+        return self._add(event, link, stored)
+
+    def remember(self, kind: str, name: str, value: str) -> None:
+        """Keep *value* for who asks what is `remembered` of this *kind*."""
+        self._file.run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"{kind} {name}", value))
+
     def first(self, event: SignedEvent) -> str | None:
         """Return the hash of the event that readers see for the (tag, uuid) of *event*, or None."""
         uuid = event.uuid.lower()
@@ -92,16 +133,20 @@ class Batch:
 
         The caller has made sure that it fits its feed (`feed.fit`).
         """
+        if event.feed:
+            state = self._state(event.feed.id)
+            self._put(event.feed.id, FeedState(state.head.after(event), state.note))
+        return self._add(event, event.feed, stored)
+
+    def _add(self, event: SignedEvent, link: FeedLink | None, stored: bytes) -> bool:
         uuid = event.uuid.lower()
         visible = self.first(event) is None
         if visible:
             self._firsts[uuid, event.tag] = event.hash
         feed = seq = None
-        if event.feed:
-            state = self._state(event.feed.id)
-            feed, seq = self._memory.feed_keys[event.feed.id], event.feed.seq
-            self._put(event.feed.id, FeedState(state.head.after(event), state.note))
-            self._links[event.feed.id, seq] = event.hash
+        if link:
+            feed, seq = self._memory.feed_keys[link.id], link.seq
+            self._links[link.id, seq] = event.hash
         tag = self._tag(event.tag)
         pos = self._memory.newest + len(self._rows) + 1
         row = (pos, self._time, tag, uuid, event.hash, feed, seq, int(visible), stored)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from mailbridge.errors import MailbridgeError, NeedsOperator, StorageFailed, TryAgain
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 
 _APPLICATION: Final = 0x6D626A31
 """Tells our file from other SQLite files: `mbj1`."""
@@ -39,6 +39,17 @@ CREATE TABLE fork (
     feed TEXT NOT NULL, seq INTEGER NOT NULL, hash TEXT NOT NULL, time INTEGER NOT NULL,
     bytes BLOB NOT NULL, PRIMARY KEY (feed, seq, hash)) WITHOUT ROWID;
 """
+
+# Numbers of a feed that nobody had when what comes behind them was taken: they may come late.
+# `hash` is that of number `last`; `note` is what we signed about all of it.
+_HOLES: Final = """
+CREATE TABLE hole (
+    feed INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, hash TEXT NOT NULL,
+    note BLOB NOT NULL, PRIMARY KEY (feed, first)) WITHOUT ROWID;
+"""
+
+_NEWER: Final = {1: _HOLES}
+"""What makes of each schema the next one: only ever new tables, so that no copy is needed."""
 
 # FULL: an answer "stored" must outlive a power cut.  NORMAL would take acknowledged events back.
 _PRAGMAS: Final = (
@@ -105,20 +116,34 @@ class File:
         empty = version == 0 and not self.one("SELECT count(*) FROM sqlite_master")
         if not empty and self.one("PRAGMA application_id") != _APPLICATION:
             raise NeedsOperator(f"{self.path}: is no journal of a relay")
-        if empty and readonly:
-            raise NeedsOperator(f"{self.path}: is empty; no relay has begun it")
-        if not readonly:
-            for pragma in _PRAGMAS:
-                self.db.execute(f"PRAGMA {pragma}")
+        if readonly:
+            if empty:
+                raise NeedsOperator(f"{self.path}: is empty; no relay has begun it")
+            if version < SCHEMA:
+                raise TryAgain(f"{self.path}: is older than this program; its relay mends that")
+            return
+        for pragma in _PRAGMAS:
+            self.db.execute(f"PRAGMA {pragma}")
         if empty:
             self._create()
-        elif not readonly and self.path.stat().st_size <= _CHECKED_AT_OPEN:
+        else:
+            self._check()
+            self._renew(version)
+
+    def _check(self) -> None:
+        if self.path.stat().st_size <= _CHECKED_AT_OPEN:
             found = str(self.one("PRAGMA quick_check(1)"))
             if found != "ok":
                 raise self._damaged(found)
 
+    def _renew(self, version: int) -> None:
+        for older in range(version, SCHEMA):
+            self.db.executescript(
+                f"BEGIN IMMEDIATE;{_NEWER[older]}PRAGMA user_version = {older + 1};COMMIT"
+            )
+
     def _create(self) -> None:
-        self.db.executescript(f"BEGIN IMMEDIATE;{_TABLES}")
+        self.db.executescript(f"BEGIN IMMEDIATE;{_TABLES}{_HOLES}")
         values = (("id", secrets.token_hex(4)), ("horizon", 0), ("published", 0))
         self.db.executemany("INSERT INTO meta VALUES (?, ?)", values)
         self.db.execute(f"PRAGMA application_id = {_APPLICATION}")

@@ -37,11 +37,24 @@ class Link(NamedTuple):
     """What that gives in its place, because it said the same first; empty where it was pruned."""
 
 
+class Missing(NamedTuple):
+    """Numbers of a feed that are not here; its first ones may have come late."""
+
+    first: int
+    last: int
+    hash: str
+    """Of number *last*."""
+    note: bytes
+    """What our relay signed about it."""
+
+
 class Links(NamedTuple):
     """Some links of a feed, as the answer to `feed` tells them (wire.md, Read)."""
 
     links: list[Link]
     more: bool
+    holes: list[Missing]
+    """What is missing among them, or before them."""
 
     def told(self) -> dict[str, object]:
         """Return what the answer's header says of them."""
@@ -49,6 +62,7 @@ class Links(NamedTuple):
             "seqs": [link.seq for link in self.links],
             "shown": [link.seq for link in self.links if link.shown],
             "twins": [link.seq for link in self.links if link.twin is not None],
+            "holes": [msgspec.Raw(hole.note) for hole in self.holes],
             "more": self.more,
         }
 
@@ -83,6 +97,14 @@ class Reading:
     def horizon(self) -> int:
         """Return the position up to which events were pruned: reading begins after it."""
         return int(self._file.one("SELECT value FROM meta WHERE name = 'horizon'"))
+
+    def remembered(self, kind: str) -> dict[str, str]:
+        """Return what `Batch.remember` was told of each of a *kind*."""
+        rows = self._file.run(
+            "SELECT substr(name, ?), value FROM meta WHERE substr(name, 1, ?) = ? ORDER BY name",
+            (len(kind) + 2, len(kind) + 1, f"{kind} "),
+        )
+        return dict(rows.fetchall())
 
     def published(self) -> int:
         """Return the position up to which events went out on PUB; maybe a little more did."""
@@ -140,10 +162,24 @@ class Reading:
                     f"{self._file.path}: events behind number {after} of {feed} were pruned"
                 )
             size += len(raw) + len(twin or b"")
-            if links and (len(links) == limit or size > max_bytes):
-                return Links(links, more=True)
+            more = bool(links) and (len(links) == limit or size > max_bytes)
+            if more:
+                break
             links.append(Link(seq, raw, bool(shown), twin))
-        return Links(links, more=False)
+        else:
+            more = False
+        end = links[-1].seq if links else after
+        holes = [hole for hole in self.holes(feed) if after < hole.last and hole.first <= end]
+        return Links(links, more, holes)
+
+    def holes(self, feed: str) -> list[Missing]:
+        """Return what is missing of *feed*, in order."""
+        rows = self._file.run(
+            "SELECT first, last, hash, note FROM hole"
+            " WHERE feed = (SELECT key FROM feed WHERE id = ?) ORDER BY first",
+            (feed,),
+        )
+        return [Missing(*row) for row in rows]
 
     def at(self, when: datetime) -> int:
         """Return the position behind which everything came at *when* or later."""
