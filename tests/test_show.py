@@ -36,6 +36,27 @@ BUG = {"bug": 123, "package": ["hello"], "title": "crashes", "actor_name": "Jane
             ["hello 2.10-3+b1 accepted into landing, binaries rebuilt, by Jane Doe"],
         ),
         (
+            "event-confirmed",
+            {
+                "confirms": "50b3de81-a291-5cf1-94a1-292370740a8e",
+                "of": "_lk.mailbridge.bug-closed",
+                "provenance": {
+                    "sent_by": {"how": "none"},
+                    "signed_by": {"how": "openpgp", "status": "good", "fingerprint": "AB12"},
+                },
+            },
+            [
+                "_lk.mailbridge.bug-closed 50b3de81-a291-5cf1-94a1-292370740a8e came again, backed"
+                + " by nothing: anyone who can mail this mailbox could have sent it",
+                "  its upload is signed by a key in the source's keyrings (AB12)",
+            ],
+        ),
+        (
+            "package-build-depwait",
+            BUILD | {"suite": "noble"},
+            ["hello 2 waits for a dependency on armhf for noble"],
+        ),
+        (
             # As Laniakea says that something is in NEW.
             "package-upload-accepted",
             {"upload_name": "hello_1", "suite": "landing", "is_new": True},

@@ -107,6 +107,10 @@ def _built(data: Data) -> list[str]:
     return _build(data, "built")
 
 
+def _waits(data: Data) -> list[str]:
+    return _build(data, "waits for a dependency")
+
+
 def _build(data: Data, what: str) -> list[str]:
     if not (name := text_at(data, "pkgname")):
         return []
@@ -200,6 +204,9 @@ TELLERS: Final[dict[str, Callable[[Data], list[str]]]] = {
     "security-advisory-published": _advisory,
     "package-build-failed": _build_failed,
     "package-build-success": _built,
+    # Under Laniakea's own tags: see `stand_in`.
+    "package-build-depwait": _waits,
+    "package-src-removed": _removed,
     "recipe-build-finished": _recipe,
     "package-autoremoval-scheduled": _autoremoval,
 }

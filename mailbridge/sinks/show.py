@@ -241,8 +241,16 @@ def _anything(data: Data) -> str:
     return ", ".join(facts) or "(no details)"
 
 
+def _confirmed(data: Data) -> list[str]:
+    uuid, tag = text_at(data, "confirms"), text_at(data, "of")
+    line = f"{tag} {uuid} came again, backed by {backing(data)}"
+    signed = [f"  its upload is {words}"] if (words := signature(data)) else []
+    return [line, *signed] if uuid and tag else []
+
+
 _TELLERS: Final[dict[str, Callable[[Data], list[str]]]] = {
     **archive.TELLERS,
+    "event-confirmed": _confirmed,
     "bug-reported": _reported,
     "bug-commented": _commented,
     "bug-closed": _closed,
