@@ -205,7 +205,7 @@ class Mail:
         # mail-parser sees the MIME headers alone: what it does with the others we do not need.
         told = ((name, self._fields.get(name, [None])[0]) for name in _MIME)
         head = "".join(f"{name}: {value}\n" for name, value in told if value is not None)
-        return mime.parse(head.encode("utf-8", "surrogateescape"), self.raw[self.body :])
+        return mime.parse(head.encode("utf-8", "surrogateescape"), self.raw, self.body)
 
 
 def read_mail(raw: bytes, *, limit: int = MAX_MAIL) -> Mail:

@@ -12,11 +12,11 @@ import io
 import re
 from collections.abc import Iterator
 from email.errors import MessageError
+from email.feedparser import FeedParser
 from email.generator import BytesGenerator
 from email.message import Message
-from email.parser import BytesParser
 from email.policy import compat32
-from itertools import islice
+from itertools import chain, islice
 from typing import Final, NamedTuple, Protocol
 
 import mailparser
@@ -73,6 +73,10 @@ _CONTAINER: Final = re.compile(
 )
 
 
+_PIECE: Final = 64 * 1024
+_END_OF_LINE: Final = re.compile(r"[\r\n]")
+
+
 class Leaf(Protocol):
     """A part that holds no parts, or a message inside."""
 
@@ -117,16 +121,19 @@ class Body(NamedTuple):
     """The names of the files attached, as they were written."""
 
 
-def parse(head: bytes, body: bytes) -> Body:
+def parse(head: bytes, raw: bytes, start: int) -> Body:
     """
-    Return *body*, parsed; *head* holds the MIME headers of its mail.
+    Return the body that begins at *start* in *raw*, parsed; *head* is the MIME headers of its mail.
 
     Raises `MalformedMail` for what no parser can read, and for what costs too much to read.
     """
-    whole = head + b"\n" + body
-    check(whole)
+    check(head)
+    check(raw, start)
+    parser = FeedParser(_Part, policy=compat32)
     try:
-        message = BytesParser(_Part, policy=compat32).parsebytes(whole)
+        for piece in chain(_pieces(head + b"\n", 0), _pieces(raw, start)):
+            parser.feed(piece)
+        message = parser.close()
         for part in message.walk():
             _tame(part)
         parsed = mailparser.MailParser(message)
@@ -161,24 +168,43 @@ def check(raw: bytes, start: int = 0) -> None:
             raise MalformedMail("parts with headers that are far too large")
 
 
+def _pieces(raw: bytes, start: int) -> Iterator[str]:
+    """
+    Yield what stands behind *start* in *raw*, but for the ends of lines that are far too long.
+
+    (For each character of a line that it has not seen the end of the parser needs four bytes.)
+    """
+    length = 0
+    for at in range(start, len(raw), _PIECE):
+        text = raw[at : at + _PIECE].decode("ascii", "surrogateescape")
+        if length > MAX_TEXT:
+            found = _END_OF_LINE.search(text)
+            text = text[found.start() :] if found else ""
+        end = max(text.rfind("\n"), text.rfind("\r"))
+        length = len(text) - end - 1 if end >= 0 else length + len(text)
+        yield text
+
+
 def _tame(part: Message) -> None:
     """Leave nothing in *part* that mail-parser should not work on, or that nobody looks at."""
     # Where it sees a defect it searches the epilogue for parts, and fails if there is none.
     part.defects.clear()
     if part.is_multipart():
         return
+    try:
+        charset = part.get_content_charset()
+    except (ValueError, LookupError):
+        charset = "unreadable"
+    # Both parsers would decode by any that Python knows; RFC 2231's form of a name they cannot.
+    if charset is not None and not _is_known(charset):
+        part.replace_header("Content-Type", part.get_content_type())
+    elif isinstance(part.get_param("charset"), tuple):
+        part.replace_header("Content-Type", f'{part.get_content_type()}; charset="{charset}"')
     payload = part.get_payload()
     if part.get_content_type() != "text/plain" or not isinstance(payload, str):
         part.set_payload("")
     elif len(payload) > MAX_TEXT:
         part.set_payload(payload[:MAX_TEXT])
-    try:
-        charset = part.get_content_charset()
-    except (ValueError, LookupError):
-        charset = "unreadable"
-    # It would decode by any that Python knows.
-    if charset is not None and not _is_known(charset):
-        part.replace_header("Content-Type", part.get_content_type())
 
 
 def _is_known(charset: str) -> bool:

@@ -144,6 +144,12 @@ def test_the_text_is_the_first_plain_leaf_that_is_not_inside_another_message() -
     assert [(inner.subject, inner.text.strip()) for inner in read.attached] == [("in", "inner")]
 
 
+def test_a_charset_in_the_form_of_rfc_2231_counts() -> None:
+    read = read_mail(b"Content-Type: text/plain; charset*=us-ascii'en'iso-8859-2\n\n\xb1\n")
+
+    assert read.text == "ą\n"
+
+
 def test_a_text_in_two_charsets_is_decoded_line_by_line() -> None:
     read = read_mail(b"Content-Type: text/plain; charset=us-ascii\n\n\xe9\r\n\xc3\xa9\r\n")
 
