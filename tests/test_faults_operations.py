@@ -256,3 +256,50 @@ def test_an_old_reader_hands_on_what_a_newer_version_adds(tmp_path: Path) -> Non
 
     assert found.raw == event.raw
     assert found.data["later"] == [{"a": 1}]
+
+
+# 50,000 mails through the gateway, with its outbox on a disk; prints its memory on the way.
+MANY_MAILS: Final = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from mailbridge.bridge.deliver import Delivery, Gateway, Settings
+from mailbridge.bridge.quarantine import Quarantine
+from mailbridge.config import Source
+from mailbridge.outbox import Outbox
+from mailbridge.signing import SigningKey
+from tests.daemons import chat, report, upload
+
+def memory():
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0])
+
+state, now = Path(sys.argv[1]), datetime.now(UTC)
+sources = (Source(name="all", maildir="/nowhere"),)
+with Outbox(state / "outbox.db", SigningKey.generate("mailbridge.x"), now=now) as outbox:
+    gateway = Gateway(outbox, Quarantine(state / "quarantine"), Settings())
+    for start in range(0, 50_000, 50):
+        made = [upload(n) if n % 10 == 0 else report(n) if n % 10 == 5 else chat(n)
+                for n in range(start, start + 50)]
+        gateway.deliver([Delivery(raw, sources, now) for raw in made])
+        if (start + 50) % 10_000 == 0:
+            print(memory(), flush=True)
+    print(outbox.head().seq)
+"""
+
+
+@pytest.mark.fault(112)
+def test_memory_is_flat_over_fifty_thousand_mails(tmp_path: Path) -> None:
+    """(How many a second it takes is measured by `mailbridge bench`.)"""
+    done = subprocess.run(
+        [sys.executable, "-c", MANY_MAILS, tmp_path],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+
+    assert done.returncode == 0, done.stderr
+    *memory, events = map(int, done.stdout.split())
+    assert events == 10_000
+    assert max(memory) - memory[0] < 10 * 1024, memory
