@@ -44,7 +44,7 @@ def begin(
         known = uuids if known is None else known & uuids
     if known is None:
         sent = min(outbox.targets().values(), default=0)
-        known = {event.uuid for event in outbox.all() if event.seq <= sent}
+        known = outbox.uuids_up_to(sent)
     # Epochs are UTC times: the greatest id of one entity is the latest.
     prev = heads[max(heads)][1] if heads else None
     outbox.begin_epoch(prev=prev, known=known, ancestors=heads, now=datetime.now(UTC))

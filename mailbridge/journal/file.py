@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from mailbridge import database
+from mailbridge.database import Form
 from mailbridge.errors import MailbridgeError, NeedsOperator, StorageFailed, TryAgain
-
-SCHEMA: Final = 2
 
 _APPLICATION: Final = 0x6D626A31
 """Tells our file from other SQLite files: `mbj1`."""
@@ -48,8 +48,10 @@ CREATE TABLE hole (
     note BLOB NOT NULL, PRIMARY KEY (feed, first)) WITHOUT ROWID;
 """
 
-_NEWER: Final = {1: _HOLES}
-"""What makes of each schema the next one: only ever new tables, so that no copy is needed."""
+FORM: Final = Form(_TABLES, (_HOLES,))
+"""The journal's."""
+
+SCHEMA: Final = FORM.version
 
 # FULL: an answer "stored" must outlive a power cut.  NORMAL would take acknowledged events back.
 _PRAGMAS: Final = (
@@ -128,7 +130,8 @@ class File:
             self._create()
         else:
             self._check()
-            self._renew(version)
+            if version < SCHEMA:
+                self._renew()
 
     def _check(self) -> None:
         if self.path.stat().st_size <= _CHECKED_AT_OPEN:
@@ -136,18 +139,17 @@ class File:
             if found != "ok":
                 raise self._damaged(found)
 
-    def _renew(self, version: int) -> None:
-        for older in range(version, SCHEMA):
-            self.db.executescript(
-                f"BEGIN IMMEDIATE;{_NEWER[older]}PRAGMA user_version = {older + 1};COMMIT"
-            )
+    def _renew(self) -> None:
+        self.db.execute("BEGIN IMMEDIATE")
+        database.bring_up(self.db, self.path, FORM)
+        self.db.execute("COMMIT")
 
     def _create(self) -> None:
-        self.db.executescript(f"BEGIN IMMEDIATE;{_TABLES}{_HOLES}")
+        self.db.execute("BEGIN IMMEDIATE")
+        database.bring_up(self.db, self.path, FORM)
         values = (("id", secrets.token_hex(4)), ("horizon", 0), ("published", 0))
         self.db.executemany("INSERT INTO meta VALUES (?, ?)", values)
         self.db.execute(f"PRAGMA application_id = {_APPLICATION}")
-        self.db.execute(f"PRAGMA user_version = {SCHEMA}")
         self.db.execute("COMMIT")
 
     def _explained(self, error: sqlite3.Error) -> MailbridgeError:

@@ -10,15 +10,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from mailbridge import database
+from mailbridge.database import Form
 from mailbridge.errors import MailbridgeError, NeedsOperator, StorageFailed, TryAgain
-
-SCHEMA_VERSION: Final = 2
 
 # FULL, not NORMAL: with NORMAL a power cut takes back commits whose events a relay has already
 # seen, their numbers are given again, and the feed is forked.
-PRAGMAS: Final = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
+# (auto_vacuum counts for a file that is empty still.)
+PRAGMAS: Final = (
+    "auto_vacuum=INCREMENTAL",
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+)
 
-SCHEMA: Final = """
+_TABLES: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
 -- The current feed.  A uuid is here once, and a former feed's uuids are in `former`.
@@ -48,8 +54,7 @@ CREATE TABLE count (
 CREATE TABLE target (name TEXT PRIMARY KEY, acked INTEGER NOT NULL) WITHOUT ROWID;
 """
 
-MIGRATIONS: Final = {
-    1: """
+_CONFIRMATIONS: Final = """
 -- What backs news best, where their event does not tell it: they were confirmed, or it is gone.
 CREATE TABLE backing (
     uuid BLOB PRIMARY KEY, tag TEXT NOT NULL, how TEXT NOT NULL, signed INTEGER NOT NULL)
@@ -60,9 +65,28 @@ CREATE TABLE stood_in (
     repo TEXT NOT NULL, upload TEXT NOT NULL, suite TEXT NOT NULL, source TEXT NOT NULL,
     version TEXT NOT NULL, PRIMARY KEY (repo, upload, suite, source, version)) WITHOUT ROWID;
 CREATE INDEX stood_in_source ON stood_in (repo, source, version);
-""",
-}
-"""By the version that they lead on from."""
+"""
+
+_AGES: Final = """
+-- When an event was made (Unix time).  Compacted, it has no bytes and no mail, and what backs it
+-- stands here instead: `how` is NULL where it says nothing of any mail.
+ALTER TABLE event ADD COLUMN made INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE event ADD COLUMN how TEXT;
+ALTER TABLE event ADD COLUMN signed INTEGER;
+UPDATE event SET made =
+    coalesce(CAST(strftime('%s', json_extract(CAST(raw AS TEXT), '$.time')) AS INTEGER), 0);
+DROP INDEX event_mail;
+CREATE INDEX event_mail ON event (mail) WHERE mail IS NOT NULL;
+
+CREATE INDEX mail_age ON mail (verdict, taken);
+
+-- Since when (Unix time) each look has missed the file.
+ALTER TABLE file ADD COLUMN gone INTEGER;
+CREATE INDEX file_gone ON file (place, gone) WHERE gone IS NOT NULL;
+"""
+
+FORM: Final = Form(_TABLES, (_CONFIRMATIONS, _AGES))
+"""The outbox's."""
 
 
 class DiskFull(StorageFailed):
@@ -106,36 +130,8 @@ def entity_of(path: Path) -> str | None:
 def connect(path: Path | None) -> sqlite3.Connection:
     """Return a connection to *path*, made readable by us alone; None: one in memory."""
     if path is not None:
-        # The file is born closed: SQLite itself would make it as the umask says.
-        with contextlib.suppress(FileExistsError):
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    # A back-fill beside a daemon holds the right to write for milliseconds; a minute is an illness.
-    return sqlite3.connect(path or ":memory:", timeout=60, isolation_level=None)
-
-
-def keep_copy(path: Path, version: int) -> Path:
-    """
-    Return a new copy of the outbox *path* as it is now, beside it, on the disk.
-
-    Nothing of it is half done, also where somebody else has it open, who does not write just now.
-    """
-    kept = path.with_name(f"{path.name}.schema-{version}")
-    begun = kept.with_name(f"{kept.name}.tmp")
-    try:
-        begun.unlink(missing_ok=True)
-        with contextlib.closing(connect(path)) as old, contextlib.closing(connect(begun)) as new:
-            old.backup(new)
-        for there in (begun, begun.parent):
-            fd = os.open(there, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-            if there == begun:
-                begun.rename(kept)
-    except OSError as error:
-        raise StorageFailed(f"{kept}: cannot be written: {error.strerror}") from error
-    return kept
+        return database.connect(path)
+    return sqlite3.connect(":memory:", isolation_level=None)
 
 
 _DISK: Final = frozenset((sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN))

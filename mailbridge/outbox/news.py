@@ -62,9 +62,12 @@ class Backings:
         row = self._run("SELECT tag, how, signed FROM backing WHERE uuid = ?", wanted).fetchone()
         if row:
             return Out(row[0], Backing(row[1], bool(row[2])))
-        row = self._run("SELECT tag, raw FROM event WHERE uuid = ?", wanted).fetchone()
-        backing = _told(row[1]) if row else None
-        return Out(row[0], backing) if backing else None
+        row = self._run("SELECT tag, raw, how, signed FROM event WHERE uuid = ?", wanted).fetchone()
+        if row is None:
+            return None
+        tag, raw, how, signed = row
+        backing = backing_told(raw) if raw else how and Backing(how, bool(signed))
+        return Out(tag, backing) if backing else None
 
     def note(self, news: str, out: Out) -> None:
         """Remember *out* of the news with this uuid; inside a transaction."""
@@ -124,7 +127,8 @@ class StandIns:
         self._run("DELETE FROM meta WHERE key = 'stand-in-off'")
 
 
-def _told(raw: bytes) -> Backing | None:
+def backing_told(raw: bytes) -> Backing | None:
+    """Return what the event *raw* tells that backs it; None where it is no news of a mail."""
     try:
         return msgspec.json.decode(raw, type=_Event).data.provenance.backing
     except msgspec.ValidationError:

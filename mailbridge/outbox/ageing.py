@@ -1,0 +1,155 @@
+"""
+How the outbox stays small: what is received is compacted, what is long done is forgotten.
+
+Identity is kept for good: a uuid that was ever given is never given again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from mailbridge.outbox.news import backing_told
+from mailbridge.outbox.rows import Rows
+
+CHUNK: Final = 200
+"""Rows that one transaction changes at most: it holds up who takes mail in for milliseconds."""
+
+PAGES: Final = 256
+"""Pages that are given back to the disk at once."""
+
+
+class Old(NamedTuple):
+    """What there is to do, or was done."""
+
+    events: int
+    """Received by all, to be known by uuid and hash alone."""
+    mails: int
+    """Verdicts on mails.  If such a mail comes again, its news are known by their uuid."""
+    files: int
+    """Deliveries whose file is long gone."""
+
+
+class Ageing:
+    """The chores.  Each call is one small transaction."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows: Final = rows
+        self._run: Final = rows.run
+
+    def compact(self, before: datetime, *, limit: int = CHUNK) -> int:
+        """
+        Compact at most *limit* events that were made *before* and that every target has.
+
+        Returns how many.  Number, uuid, tag, hash and what backs them stay.
+        """
+        with self._rows.transaction():
+            last = self._compactable(before, limit)
+            done = self._horizon()
+            rows = self._run(
+                "SELECT seq, raw FROM event WHERE seq > ? AND seq <= ?", done, last
+            ).fetchall()
+            for seq, raw in rows:
+                backing = backing_told(raw)
+                self._run(
+                    "UPDATE event SET raw = x'', mail = NULL, how = ?, signed = ? WHERE seq = ?",
+                    *(backing and backing.how, backing and int(backing.is_signed), seq),
+                )
+            if rows:
+                self._run("INSERT OR REPLACE INTO meta VALUES ('horizon', ?)", str(last))
+        return len(rows)
+
+    def forget_mails(self, before: datetime, *, limit: int = CHUNK) -> int:
+        """Forget at most *limit* verdicts of *before*, but for the quarantine; return how many."""
+        with self._rows.transaction():
+            return self._run(
+                "DELETE FROM mail WHERE (sha256, route) IN (SELECT sha256, route FROM mail"
+                " WHERE verdict IN ('events', 'duplicate', 'ignored') AND taken < ? LIMIT ?)",
+                *(int(before.timestamp()), limit),
+            ).rowcount
+
+    def missed(self, place: int, files: Iterable[tuple[bytes, int]], *, now: datetime) -> None:
+        """
+        Note that a look *now* missed *files* (base, inode) of *place*, and no others.
+
+        From the first look on that missed a file it counts as gone.
+        """
+        with self._rows.transaction():
+            self._run("CREATE TEMP TABLE missed (base BLOB, inode INTEGER, UNIQUE (base, inode))")
+            for file in files:
+                self._run("INSERT OR IGNORE INTO temp.missed VALUES (?, ?)", *file)
+            self._run(
+                "UPDATE file SET gone = NULL WHERE place = ? AND gone IS NOT NULL"
+                " AND (base, inode) NOT IN temp.missed",
+                place,
+            )
+            self._run(
+                "UPDATE file SET gone = ? WHERE place = ? AND gone IS NULL"
+                " AND (base, inode) IN temp.missed",
+                *(int(now.timestamp()), place),
+            )
+            self._run("DROP TABLE temp.missed")
+
+    def forget_files(self, before: datetime, *, limit: int = CHUNK) -> int:
+        """Forget at most *limit* deliveries whose file was gone *before*; return how many."""
+        with self._rows.transaction():
+            return self._run(
+                "DELETE FROM file WHERE (place, base, inode) IN (SELECT place, base, inode FROM"
+                " file WHERE gone < ? LIMIT ?)",
+                *(int(before.timestamp()), limit),
+            ).rowcount
+
+    def due(self, before: datetime) -> Old:
+        """Return what is there to be done; it looks at every row, and changes nothing."""
+        unix = int(before.timestamp())
+        mails, files = (
+            int(self._run(f"SELECT count(*) FROM {what}", unix).fetchone()[0])  # noqa: S608 - ours
+            for what in (
+                "mail WHERE verdict IN ('events', 'duplicate', 'ignored') AND taken < ?",
+                "file WHERE gone < ?",
+            )
+        )
+        return Old(self._compactable(before, -1) - self._horizon(), mails, files)
+
+    def spare(self) -> int:
+        """Return how many bytes of the file hold nothing."""
+        free, size = (self._one(f"PRAGMA {name}") for name in ("freelist_count", "page_size"))
+        return free * size
+
+    def give_back(self, *, pages: int = PAGES) -> int:
+        """Give at most *pages* pages that hold nothing back to the disk; return how many."""
+        before = self._one("PRAGMA freelist_count")
+        self._run(f"PRAGMA incremental_vacuum({pages})").fetchall()
+        return before - self._one("PRAGMA freelist_count")
+
+    def rebuild(self) -> None:
+        """Write the whole file anew, without what holds nothing.  It needs its size in room."""
+        self._run("PRAGMA auto_vacuum=INCREMENTAL")
+        self._run("VACUUM")
+        self._run("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def gives_back(self) -> bool:
+        """Say whether `give_back` can do anything; not in a file of our first versions."""
+        return self._one("PRAGMA auto_vacuum") != 0
+
+    def _compactable(self, before: datetime, limit: int) -> int:
+        """Return the number up to which events may be compacted, at most *limit* of them."""
+        done = self._horizon()
+        received = self._run("SELECT min(acked) FROM target").fetchone()[0] or 0
+        row = self._run(
+            "SELECT seq, made FROM event WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
+            *(done, received, limit),
+        )
+        for seq, made in row:
+            if made >= before.timestamp():
+                break
+            done = int(seq)
+        return done
+
+    def _horizon(self) -> int:
+        row = self._run("SELECT value FROM meta WHERE key = 'horizon'").fetchone()
+        return int(row[0]) if row else 0
+
+    def _one(self, sql: str) -> int:
+        return int(self._run(sql).fetchone()[0])

@@ -1,0 +1,185 @@
+"""What the outbox remembers of mails and of the files that they came as, and the counts of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from mailbridge.errors import MailbridgeError
+from mailbridge.outbox.rows import Rows
+
+
+class FileKey(NamedTuple):
+    """One delivery: what stays the same of a file while mail readers rename it."""
+
+    place: int
+    base: bytes
+    inode: int
+
+
+class Verdict(NamedTuple):
+    """What became of a mail, or of a file that is none."""
+
+    verdict: str
+    """`events`, `duplicate`, `ignored`, `quarantined` or `existing`."""
+    code: str = ""
+    """The counted reason, in kebab-case."""
+    reason: str | None = None
+    """The same for a person."""
+
+
+class Quarantined(NamedTuple):
+    """A mail that should have been understood and was not."""
+
+    sha256: str
+    route: str
+    code: str
+    reason: str
+    taken: datetime
+
+
+class Mails(Rows):
+    """The part of the outbox that is about mail."""
+
+    def __init__(self, path: Path | None) -> None:
+        super().__init__(path)
+        self._life: Final = os.urandom(8)
+
+    def begin_attempts(self, mails: Iterable[bytes]) -> None:
+        """
+        Count, on the disk, that each of *mails* (sha256) is about to be parsed; commits.
+
+        One life of a process is one attempt: a process that could begin a mail a second time has
+        not died of it.
+        """
+        with self.transaction():
+            for sha256 in mails:
+                self.run(
+                    "INSERT INTO attempt (sha256, n, life) VALUES (?, 1, ?) ON CONFLICT (sha256)"
+                    " DO UPDATE SET n = n + (life <> excluded.life), life = excluded.life",
+                    *(sha256, self._life),
+                )
+
+    def forgive(self, mails: Iterable[bytes]) -> None:
+        """Take attempts back that failed for another reason; commits if the disk takes it."""
+        with contextlib.suppress(MailbridgeError), self.transaction():
+            for sha256 in mails:
+                self.run("UPDATE attempt SET n = n - 1 WHERE sha256 = ?", sha256)
+            self.run("DELETE FROM attempt WHERE n < 1")
+
+    def end_attempt(self, sha256: bytes) -> None:
+        """Forget the attempts of a mail that has its verdict; inside a transaction."""
+        self.run("DELETE FROM attempt WHERE sha256 = ?", sha256)
+
+    def attempts(self, sha256: bytes) -> int:
+        """Return how often the mail *sha256* was begun and never brought to its end."""
+        row = self.run("SELECT n FROM attempt WHERE sha256 = ?", sha256).fetchone()
+        return int(row[0]) if row else 0
+
+    def verdict_of(self, sha256: bytes, route: str) -> Verdict | None:
+        """Return what became of the mail *sha256* for these sources, or None."""
+        row = self.run(
+            "SELECT verdict, code, reason FROM mail WHERE sha256 = ? AND route = ?", sha256, route
+        ).fetchone()
+        return Verdict(*row) if row else None
+
+    def decide(self, sha256: bytes, route: str, verdict: Verdict, *, now: datetime) -> None:
+        """Record what became of the mail *sha256* for these sources; inside a transaction."""
+        self.run(
+            "INSERT OR REPLACE INTO mail (sha256, route, verdict, code, reason, taken)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            *(sha256, route, verdict.verdict, verdict.code, verdict.reason, int(now.timestamp())),
+        )
+
+    def tally(self, source: str, verdict: Verdict, by: int = 1) -> None:
+        """Count one more mail or file with this verdict; inside a transaction."""
+        self.run(
+            "INSERT INTO count (source, verdict, code, n) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (source, verdict, code) DO UPDATE SET n = n + excluded.n",
+            *(source, verdict.verdict, verdict.code, by),
+        )
+
+    def counts(self) -> list[tuple[str, str, str, int]]:
+        """Return (source, verdict, code, how many) of everything that ever came."""
+        return self.run(
+            "SELECT source, verdict, code, n FROM count WHERE n <> 0 ORDER BY source, verdict, code"
+        ).fetchall()
+
+    def quarantined(self) -> list[Quarantined]:
+        """Return the mails in quarantine, oldest first."""
+        rows = self.run(
+            "SELECT sha256, route, code, reason, taken FROM mail WHERE verdict = 'quarantined'"
+            " ORDER BY taken, sha256"
+        )
+        return [
+            Quarantined(sha.hex(), route, code, reason or "", datetime.fromtimestamp(taken, UTC))
+            for sha, route, code, reason, taken in rows
+        ]
+
+    def release(self, quarantined: Quarantined, verdict: Verdict) -> None:
+        """Give a mail that was in quarantine its new verdict, in the counts as well; commits."""
+        with self.transaction():
+            self.run(
+                "UPDATE mail SET verdict = ?, code = ?, reason = ? WHERE sha256 = ? AND route = ?"
+                " AND verdict = 'quarantined'",
+                *(*verdict, bytes.fromhex(quarantined.sha256), quarantined.route),
+            )
+            self.tally(quarantined.route, Verdict("quarantined", quarantined.code), -1)
+
+    # -- files -------------------------------------------------------------------------------------
+
+    def place(self, path: bytes) -> int | None:
+        """Return the number of the Maildir *path*, or None if it was never seen before."""
+        row = self.run("SELECT id FROM place WHERE path = ?", path).fetchone()
+        return int(row[0]) if row else None
+
+    def add_place(self, path: bytes, *, now: datetime) -> int:
+        """Remember the Maildir *path* from *now* on; inside a transaction."""
+        cursor = self.run(
+            "INSERT INTO place (path, since) VALUES (?, ?)", path, int(now.timestamp())
+        )
+        return int(cursor.lastrowid or 0)
+
+    def file(self, key: FileKey) -> tuple[str, int] | None:
+        """Return (verdict, when: Unix time) of a delivery, or None if it is new."""
+        row = self.run(
+            "SELECT verdict, done FROM file WHERE place = ? AND base = ? AND inode = ?", *key
+        ).fetchone()
+        return (str(row[0]), int(row[1])) if row else None
+
+    def file_done(self, key: FileKey, verdict: Verdict, *, now: datetime) -> None:
+        """Remember a delivery's verdict; inside a transaction."""
+        self.run(
+            "INSERT OR REPLACE INTO file (place, base, inode, verdict, done)"
+            " VALUES (?, ?, ?, ?, ?)",
+            *(*key, verdict.verdict, int(now.timestamp())),
+        )
+
+    def files_done(
+        self, place: int, files: Iterable[tuple[bytes, int]], verdict: Verdict, *, now: datetime
+    ) -> int:
+        """Remember one verdict for many *files* (base, inode); inside a transaction."""
+        done = int(now.timestamp())
+        with self._told:
+            return self._db.executemany(
+                "INSERT OR REPLACE INTO file (place, base, inode, verdict, done)"
+                " VALUES (?, ?, ?, ?, ?)",
+                ((place, base, inode, verdict.verdict, done) for base, inode in files),
+            ).rowcount
+
+    def files(self, place: int) -> set[tuple[bytes, int]]:
+        """Return every delivery (base, inode) of *place* that has a verdict."""
+        with self._told:
+            return set(self._db.execute("SELECT base, inode FROM file WHERE place = ?", (place,)))
+
+    def forget_file(self, key: FileKey) -> None:
+        """Forget a delivery whose file we removed; inside a transaction."""
+        self.run("DELETE FROM file WHERE place = ? AND base = ? AND inode = ?", *key)
+
+    def forget_files(self, place: int, *, before: int) -> None:
+        """Forget the deliveries that were done *before* (Unix time); inside a transaction."""
+        self.run("DELETE FROM file WHERE place = ? AND done < ?", place, before)
