@@ -57,9 +57,16 @@ class Mail:
     """
 
     def __init__(
-        self, raw: bytes, fields: Sequence[tuple[str, str]], body: int, *, outer: Mail | None = None
+        self,
+        raw: bytes,
+        fields: Sequence[tuple[str, str]],
+        body: int,
+        *,
+        outer: Mail | None = None,
+        inside: bool = False,
     ) -> None:
         """Not for callers: `read_mail` makes these."""
+        self._is_inside = inside
         self.raw = raw
         """Its bytes; of a mail that was wrapped, those inside."""
         self.outer = outer
@@ -158,6 +165,18 @@ class Mail:
         return next((leaf.text for leaf in self._leaves if leaf.is_text), "")
 
     @cached_property
+    def ended_lines(self) -> str:
+        """
+        `text` without a last line that lacks its newline: it may be half a line.
+
+        Mail servers end each line that they pass on, and what is inside a container of parts has
+        its end where that says.  Raises `MalformedMail` as the body cannot be parsed.
+        """
+        if self.content_type.startswith("multipart/"):
+            return self.text
+        return self.text[: self.text.rfind("\n") + 1]
+
+    @cached_property
     def texts(self) -> list[str]:
         """
         The first few texts, `text` and those attached after it, each as `text` would be.
@@ -184,7 +203,7 @@ class Mail:
         Raises `MalformedMail` as the body, or one of them, cannot be parsed.
         """
         inside = [leaf for leaf in self._leaves if leaf.is_message]
-        return [_read(leaf.message, MAX_MAIL) for leaf in inside[:MAX_ATTACHED]]
+        return [_read(leaf.message, MAX_MAIL, inside=True) for leaf in inside[:MAX_ATTACHED]]
 
     @cached_property
     def file_names(self) -> list[str]:
@@ -205,15 +224,22 @@ class Mail:
         # mail-parser sees the MIME headers alone: what it does with the others we do not need.
         told = ((name, self._fields.get(name, [None])[0]) for name in _MIME)
         head = "".join(f"{name}: {value}\n" for name, value in told if value is not None)
-        return mime.parse(head.encode("utf-8", "surrogateescape"), self.raw, self.body)
+        # (Whoever wrote a mail that is attached may have left it open; its end is known here.)
+        return mime.parse(
+            head.encode("utf-8", "surrogateescape"),
+            self.raw,
+            self.body,
+            may_be_open=self._is_inside,
+        )
 
 
 def read_mail(raw: bytes, *, limit: int = MAX_MAIL) -> Mail:
     """
     Return the mail in *raw*; what an mbox puts in front, a `From ` line, is dropped.
 
-    Raises `MalformedMail` for what is larger than *limit*, and for headers that nobody honest
-    writes and that parsers read differently: NUL, bare CR, no field name, far too many.
+    Raises `MalformedMail` for what is larger than *limit*, for headers that nobody honest writes
+    and that parsers read differently (NUL, bare CR, no field name, far too many), and for headers
+    that do not end.
     """
     in_front = _MBOX_LINE.match(raw)
     mail = _read(raw[in_front.end() :] if in_front else raw, limit)
@@ -289,7 +315,7 @@ def _name(text: str) -> str | None:
 # -- headers ---------------------------------------------------------------------------------------
 
 
-def _read(raw: bytes, limit: int, *, outer: Mail | None = None) -> Mail:
+def _read(raw: bytes, limit: int, *, outer: Mail | None = None, inside: bool = False) -> Mail:
     if len(raw) > limit:
         raise MalformedMail(f"{len(raw)} bytes, more than the {limit} allowed")
     if not raw or raw.isspace():
@@ -299,7 +325,10 @@ def _read(raw: bytes, limit: int, *, outer: Mail | None = None) -> Mail:
         raise MalformedMail(f"headers of more than {MAX_HEADERS} bytes")
     body = end.end() if end else len(raw)
     block = raw[: end.start() + 1].lstrip(b"\r\n") if end else raw
-    return Mail(raw, _fields(block), body, outer=outer)
+    fields = _fields(block)
+    if end is None and not inside:
+        raise MalformedMail("cut off in its headers: the empty line that ends them is missing")
+    return Mail(raw, fields, body, outer=outer, inside=inside)
 
 
 def _fields(block: bytes) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ import binascii
 import io
 import re
 from collections.abc import Iterator
-from email.errors import MessageError
+from email.errors import CloseBoundaryNotFoundDefect, MessageError, StartBoundaryNotFoundDefect
 from email.feedparser import FeedParser
 from email.generator import BytesGenerator
 from email.message import Message
@@ -51,6 +51,7 @@ _CHARSETS: Final = frozenset(
 )
 
 # What the parsers are known to raise on bytes of a stranger (reliability tests: the hostile table).
+_OPEN: Final = (CloseBoundaryNotFoundDefect, StartBoundaryNotFoundDefect)
 _FAULTS: Final = (
     MailParserError,
     ArithmeticError,
@@ -121,11 +122,12 @@ class Body(NamedTuple):
     """The names of the files attached, as they were written."""
 
 
-def parse(head: bytes, raw: bytes, start: int) -> Body:
+def parse(head: bytes, raw: bytes, start: int, *, may_be_open: bool = False) -> Body:
     """
     Return the body that begins at *start* in *raw*, parsed; *head* is the MIME headers of its mail.
 
-    Raises `MalformedMail` for what no parser can read, and for what costs too much to read.
+    Raises `MalformedMail` for what no parser can read, for what costs too much to read, and, unless
+    it *may_be_open*, for parts that do not end: such a mail was cut off.
     """
     check(head)
     check(raw, start)
@@ -134,6 +136,8 @@ def parse(head: bytes, raw: bytes, start: int) -> Body:
         for piece in chain(_pieces(head + b"\n", 0), _pieces(raw, start)):
             parser.feed(piece)
         message = parser.close()
+        if not may_be_open and any(isinstance(found, _OPEN) for found in message.defects):
+            raise MalformedMail("cut off in its body: the boundary that ends its parts is missing")
         for part in message.walk():
             _tame(part)
         parsed = mailparser.MailParser(message)

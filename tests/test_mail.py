@@ -212,6 +212,49 @@ def test_headers_that_nobody_honest_writes_are_refused(raw: bytes) -> None:
         read_mail(raw)
 
 
+@pytest.mark.fault(85)
+def test_headers_that_do_not_end_are_those_of_a_mail_that_was_cut_off() -> None:
+    with pytest.raises(MalformedMail, match="cut off in its headers"):
+        read_mail(b"X-DAK: dak process-upload\nDebian-Version: 1:2.1")
+    with pytest.raises(MalformedMail, match="cut off in its headers"):
+        read_mail(b"X-DAK: dak process-upload\nDebian-Version: 1:2.10-3\n")
+
+    assert read_mail(b"X-DAK: dak process-upload\n\n").text == ""
+
+
+@pytest.mark.parametrize("end", [b"", b"--b\n\nx", b"--b\n\nx\n--b\n", b"--b\n\nx\n--b-"])
+def test_parts_that_do_not_end_are_those_of_a_mail_that_was_cut_off(end: bytes) -> None:
+    head = b"Subject: x\nContent-Type: multipart/mixed; boundary=b\n\n"
+
+    with pytest.raises(MalformedMail, match="cut off in its body"):
+        _ = read_mail(head + end).text
+
+    assert read_mail(head + b"--b\n\nx\n--b--").text == "x"
+
+
+def test_a_mail_that_is_attached_may_be_open_for_its_writer_may_have_left_it_so() -> None:
+    inner = "Subject: in\nContent-Type: multipart/mixed; boundary=B\n\n--B\n\ninner\n"
+    read = mail(
+        "Content-Type: multipart/mixed; boundary=A\n",
+        f"--A\nContent-Type: message/rfc822\n\n{inner}\n--A--\n",
+    )
+
+    assert [one.text.strip() for one in read.attached] == ["inner"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "lines"),
+    [
+        (b"\nwhole\nhal", "whole\n"),
+        (b"\nwhole\n", "whole\n"),
+        (b"\nhal", ""),
+        (b"Content-Type: multipart/mixed; boundary=b\n\n--b\n\nwhole\n--b--", "whole"),
+    ],
+)
+def test_a_last_line_without_its_end_may_be_half_of_one(raw: bytes, lines: str) -> None:
+    assert read_mail(b"Subject: x\n" + raw).ended_lines == lines
+
+
 def test_a_mail_may_be_as_large_as_the_limit_and_not_a_byte_larger() -> None:
     raw = b"Subject: x\n\n" + b"a" * 88
 
