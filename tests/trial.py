@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import sqlite3
+import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from typing import Any, Final
 
 from mailbridge import traffic
 from mailbridge.cli.verify import _whole
+from mailbridge.errors import TryAgain
 from mailbridge.event import VerifiedEvent, read_event
 from mailbridge.reader import listen
 from mailbridge.reader.keys import Keys
@@ -107,17 +109,26 @@ class Trial:
         while len(self.news) == known:
             self.deliver(1)
 
-    def arrive(self, url: str, state: Path) -> list[VerifiedEvent]:
-        """Wait, as a reader, until as many events are there as must be."""
-        events = listen(url, state=state, since="start", timeout=PATIENCE)
+    def arrive(self, url: str, state: Path, *, timeout: float = PATIENCE) -> list[VerifiedEvent]:
+        """Wait, as a reader, until as many events are there as must be.  Raises `TryAgain`."""
+        events = listen(url, state=state, since="start", timeout=timeout)
         return [next(events) for _ in range(len(self.news))]
+
+    def arrive_or_die(self, daemon: Daemon) -> bool:
+        """Wait until all events are there.  False: *daemon* ended before."""
+        while daemon.counted("^ready ", 1) and not daemon.ended:
+            with contextlib.suppress(TryAgain):
+                self.arrive(daemon.ready()["read"], self.state, timeout=0.5)
+                return True
+        return False
 
     def judge(self, relay: Path | None = None) -> None:
         """Hold all that is on the disk, now that nothing runs, against what was delivered."""
         relay = relay or self.state
         url = (relay / "journal.db").as_uri()
         events = list(stored(relay / "journal.db"))
-        assert differences(events, self.news.values()) == []
+        wrong = differences(events, self.news.values())
+        assert not wrong, "\n".join(wrong)
         links = [event["feed"] for event in events]
         assert [link["seq"] for link in links] == [*range(1, len(events) + 1)]
         # What `mailbridge verify` asks: every signature and every link, as a reader sees them.
@@ -153,18 +164,21 @@ def stored(journal: Path) -> Iterator[dict[str, Any]]:
 
 def differences(events: Sequence[dict[str, Any]], expected: Any) -> list[str]:
     """Return what of *expected* (news) is not exactly one of *events*, and which are too many."""
+    # (By what most news name, so that of thousands not each is held against each.)
     shelves: dict[tuple[object, ...], list[dict[str, Any]]] = defaultdict(list)
     for event in events:
-        shelves[_shelf(event["tag"], event["data"])].append(event)
-    wrong = []
+        for shelf in {_shelf(event["tag"], event["data"]), (event["tag"],)}:
+            shelves[shelf].append(event)
+    wrong: list[str] = []
+    found: set[str] = set()
     for news in expected:
-        shelf = shelves[_shelf(news.tag, news.data)]
-        fitting = [event for event in shelf if contains(event["data"], news.data)]
-        if len(fitting) != 1:
-            wrong.append(f"{len(fitting)} events instead of one: {news.key}")
-        for event in fitting:
-            shelf.remove(event)
-    rest = [event for shelf in shelves.values() for event in shelf]
+        shelf = _shelf(news.tag, news.data)
+        fitting = [event for event in shelves[shelf] if contains(event["data"], news.data)]
+        fresh = {event["uuid"] for event in fitting} - found
+        if len(fresh) != 1:
+            wrong.append(f"{len(fresh)} events instead of one: {news.key}")
+        found |= fresh
+    rest = [event for event in events if event["uuid"] not in found]
     return [*wrong, *(f"nobody expected {event['tag']} {event['data']}" for event in rest)]
 
 
@@ -178,8 +192,8 @@ def contains(whole: Any, part: Any) -> bool:
 
 
 def _shelf(tag: str, data: dict[str, Any]) -> tuple[object, ...]:
-    # Where to look for it: so that of thousands not each is held against each.
-    return tag, data.get("bug"), data.get("source_name"), data.get("source_version")
+    named = [data[key] for key in ("bug", "source_name") if key in data]
+    return (tag, *named[:1])
 
 
 @contextlib.contextmanager
@@ -197,5 +211,5 @@ def together(trials: Sequence[tuple[str, Callable[[], None]]]) -> None:
         for name, future in done:
             error = future.exception()
             if error is not None:
-                failed.append(f"{name}: {type(error).__name__}: {error}")
+                failed.append("".join([f"{name}\n", *traceback.format_exception(error)]))
     assert not failed, "\n\n".join(failed)
