@@ -20,7 +20,16 @@ from mailbridge.wire import sockets
 from tests.lighthouse import GUARD, Lighthouse
 
 FIXTURES: Final = Path(__file__).parent.parent / "fixtures" / "dak_accepted"
-MAILS: Final = sorted(FIXTURES.glob("*/mail.eml"))[:4]
+
+
+def uuid_of(mail: Path) -> str:
+    told: list[dict[str, Any]] = json.loads((mail.parent / "events.json").read_text())
+    return str(told[0]["uuid"])
+
+
+# (Several tell of one upload.)
+NEWS: Final = {uuid_of(mail): mail for mail in sorted(FIXTURES.glob("*/mail.eml"))}
+MAILS: Final = list(NEWS.values())[:4]
 
 
 class Subscriber:
@@ -104,11 +113,6 @@ def context() -> Iterator[sockets.Context]:
 @pytest.fixture
 def ours(tmp_path: Path, signer: SigningKey) -> Site:
     return Site(tmp_path, signer)
-
-
-def uuid_of(mail: Path) -> str:
-    told: list[dict[str, Any]] = json.loads((mail.parent / "events.json").read_text())
-    return str(told[0]["uuid"])
 
 
 def test_a_mail_comes_out_at_the_lighthouses_subscribers(
