@@ -73,6 +73,9 @@ class Relay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     read: str = READ
     keep: str = "365d"
     upstream: tuple[str, ...] = ()
+    """Publish sockets, of Lighthouses for one: what comes out there is kept here."""
+    peer: tuple[str, ...] = ()
+    """Read sockets of other relays, asked for what we lack."""
 
 
 class Lighthouse(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -249,13 +252,6 @@ def _check_namespace(namespace: str, where: str) -> None:
             f"{where}: {namespace!r} is Laniakea's; of those only {NAMESPACE!r} is ours;"
             " take your own, as 'org.example.mailbridge'"
         )
-
-
-def unused(config: Config) -> list[str]:
-    """Return a line for each setting that is there and that this version does nothing with."""
-    if not config.relay.upstream:
-        return []
-    return ["relay.upstream: this version follows no other relay; the setting does nothing yet"]
 
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}

@@ -230,16 +230,19 @@ class RelayTarget:
                 f"{self.name} has the feed {strange[0]}, of which our outbox knows nothing;"
                 f" {NEW_EPOCH}"
             )
-        if theirs > ours.seq:
-            raise NeedsOperator(
-                f"{self.name} has {ours.feed} up to {theirs}, our outbox ends at {ours.seq};"
-                f" {NEW_EPOCH}"
-            )
-        if theirs and self._ledger.hash_of(theirs) != answer.hash:
-            raise NeedsOperator(
-                f"{self.name} has another event {theirs} of {ours.feed} than our outbox;"
-                f" {NEW_EPOCH}"
-            )
+        # (Where something is missing there, it wants that first, and has more than it says.)
+        newest = answer.feeds.get(ours.feed, (theirs, answer.hash))
+        for seq, hashed in ((theirs, answer.hash), newest):
+            if seq > ours.seq:
+                raise NeedsOperator(
+                    f"{self.name} has {ours.feed} up to {seq}, our outbox ends at {ours.seq};"
+                    f" {NEW_EPOCH}"
+                )
+            if seq and self._ledger.hash_of(seq) != hashed:
+                raise NeedsOperator(
+                    f"{self.name} has another event {seq} of {ours.feed} than our outbox;"
+                    f" {NEW_EPOCH}"
+                )
         if not self._agreed or theirs < self._acked:
             if theirs < max(self._acked, self._known):
                 log.warning("%s lost what came after %d; sending it again", self.name, theirs)

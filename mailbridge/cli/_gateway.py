@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,8 +66,6 @@ def configured(arguments: argparse.Namespace) -> Config:
     from mailbridge import config as configuration
 
     config = configuration.load(arguments.config or configuration.default_config())
-    for line in configuration.unused(config):
-        print(f"mailbridge: {line}", file=sys.stderr)
     if arguments.state:
         config = msgspec.structs.replace(config, state=str(arguments.state))
     if arguments.entity:

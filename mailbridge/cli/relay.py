@@ -19,6 +19,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--submit", metavar="ENDPOINT", help=f"for sources: {endpoint}")
     parser.add_argument("--publish", metavar="ENDPOINT", help=f"for subscribers: {endpoint}")
     parser.add_argument("--read", metavar="ENDPOINT", help=f"for readers: {endpoint}")
+    parser.add_argument(
+        "--upstream",
+        action="append",
+        metavar="ENDPOINT",
+        help="keep what is published there, too: a Lighthouse's publish socket (repeatable)",
+    )
+    parser.add_argument(
+        "--peer",
+        action="append",
+        metavar="ENDPOINT",
+        help="take what is missing here from another relay: its read socket (repeatable)",
+    )
     parser.add_argument("--verbose", action="store_true", help="log every submission")
 
 
@@ -32,12 +44,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     service.set_up_logging(verbose=arguments.verbose)
     settings = config.load(arguments.config or config.default_config())
-    for line in config.unused(settings):
-        print(f"mailbridge: {line}", file=sys.stderr)
     given = {
-        name: getattr(arguments, name)
-        for name in ("submit", "publish", "read")
-        if getattr(arguments, name) is not None
+        name: tuple(value) if isinstance(value, list) else value
+        for name in ("submit", "publish", "read", "upstream", "peer")
+        if (value := getattr(arguments, name)) is not None
     }
     state = arguments.state or settings.state_dir
     with service.StopSignal() as stop:

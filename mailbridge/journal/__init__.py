@@ -249,6 +249,10 @@ class Journal(Reading):
         """Return how far every feed has come, from memory: for the one who writes."""
         return self._memory.feeds
 
+    def missing(self, feed: str) -> Missing | None:
+        """Return the first that is missing of *feed*, from memory: for the one who writes."""
+        return next(iter(self._memory.holes.get(feed, ())), None)
+
     def newest(self) -> int:
         """Return the position of the newest event, from memory: for the one who writes."""
         return self._memory.newest

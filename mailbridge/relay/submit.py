@@ -18,11 +18,11 @@ from mailbridge.event import (
     parse_json,
     read_event,
 )
-from mailbridge.feed import Fit, fit, is_feed_id, read_head
-from mailbridge.journal import Batch, Journal
+from mailbridge.feed import Fit, Hole, fit, is_feed_id, read_head
+from mailbridge.journal import Batch, Journal, Missing
 from mailbridge.relay.claims import Claims
 from mailbridge.relay.gate import Gate
-from mailbridge.signing import KEY_ID, SigningKey, check_note
+from mailbridge.signing import KEY_ID, SigningKey, check_note, sign_note
 
 AGE: Final = timedelta(days=2)
 """
@@ -34,6 +34,9 @@ back within them is known by its uuid.
 
 MAX_UUIDS: Final = 10_000
 """In one answer to a source that begins a new epoch."""
+
+SIGNATURES: Final = 16 * 1024
+"""Bytes that signatures may take beside an event: those of all relays that it came through."""
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +64,8 @@ class Taken(NamedTuple):
 
     answer: Answer
     publish: tuple[bytes, bytes] | None = None
+    event: SignedEvent | None = None
+    """What was submitted, where it could be understood."""
 
 
 class _Uuids(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,19 +91,42 @@ class Submissions:
         # What is here already needs no proof: it gave it when it came.
         known = batch.hash_at(event.feed.id, event.feed.seq) if event.feed else batch.first(event)
         if known == event.hash:
-            return Taken(_about(event, "duplicate"))
+            return Taken(_about(event, "duplicate"), event=event)
         wrong = (
             self._unwelcome(event)
             or (event.feed and self._misfit(event, event.feed, known, batch))
             or (not event.feed and _stale(event, known, now))
         )
         if wrong:
-            return Taken(wrong)
+            return Taken(wrong, event=event)
         stored = self._countersigned(event)
-        first = batch.append(event, stored)
-        if event.feed:
-            self._claims.met(event.feed.id, event.feed.seq)
-        return Taken(_about(event, "stored"), (event.tag.encode(), stored) if first else None)
+        link = event.feed
+        if link and link.seq <= batch.head(link.id).seq:
+            first = batch.fill(event, link, stored)
+        else:
+            first = batch.append(event, stored)
+        if link:
+            self._claims.met(link.id, link.seq)
+        publish = (event.tag.encode(), stored) if first else None
+        return Taken(_about(event, "stored"), publish, event)
+
+    def skip_to(self, event: SignedEvent, batch: Batch, now: datetime) -> None:
+        """Mark what is missing before *event*, which waited for it in vain."""
+        link = event.feed
+        if link is None or link.prev is None or link.seq <= batch.head(link.id).seq + 1:
+            return
+        hole = Hole(
+            feed=link.id,
+            first=batch.head(link.id).seq + 1,
+            last=link.seq - 1,
+            hash=link.prev,
+            time=now.isoformat(timespec="seconds"),
+        )
+        batch.skip(hole, sign_note({"hole": msgspec.to_builtins(hole)}, self._key))
+        _log.error(
+            "feed %s: numbers %d to %d are missing, and nobody could give them",
+            *(hole.feed, hole.first, hole.last),
+        )
 
     def head(self, body: bytes, batch: Batch) -> bytes:
         """Keep the signed head in *body*, and return how far the feeds of its entity are here."""
@@ -111,7 +139,10 @@ class Submissions:
             return msgspec.json.encode({"status": "held", "reason": str(error)})
         except BadInput as error:
             return msgspec.json.encode({"status": "refused", "reason": str(error)})
+        # (From the first that is missing on its source shall say it again.)
+        hole = batch.hole(head.feed)
         here = batch.head(head.feed)
+        seq = hole.first - 1 if hole else here.seq
         known = batch.hash_at(head.feed, head.seq)
         if known is not None and head.hash is not None and known != head.hash:
             self._keep_fork(batch, head.feed, head.seq, head.hash, body)
@@ -122,8 +153,8 @@ class Submissions:
             {
                 "status": "head",
                 "feed": head.feed,
-                "seq": here.seq,
-                "hash": here.hash,
+                "seq": seq,
+                "hash": batch.hash_at(head.feed, seq) if hole else here.hash,
                 "feeds": self._feeds_of(entity),
                 "claimed": claim,
             }
@@ -142,8 +173,8 @@ class Submissions:
 
     def _understood(self, body: bytes) -> SignedEvent | Answer:
         try:
-            event = read_event(body, limit=MAX_EVENT_BYTES)
-            _check_link(event)
+            event = read_event(body, limit=MAX_EVENT_BYTES + SIGNATURES)
+            _check(event)
         except MalformedEvent as error:
             return Answer(status="refused", reason=str(error))
         except Exception:  # noqa: BLE001
@@ -171,10 +202,12 @@ class Submissions:
         ):
             return _about(event, "refused", "a reader holds other events of this feed than we do")
         how = fit(head, event)
-        if how is Fit.NEXT:
+        hole = batch.hole(link.id)
+        late = how is Fit.BEHIND and not known
+        if how is Fit.NEXT or (late and _fills(hole, event, batch.hash_at(link.id, link.seq - 1))):
             return None
-        if how is Fit.GAP:
-            return _about(event, "gap", want=head.seq + 1)
+        if how is Fit.GAP or (late and hole and link.seq > hole.first):
+            return _about(event, "gap", want=hole.first if hole else head.seq + 1)
         self._keep_fork(batch, link.id, link.seq, event.hash, event.raw)
         if known:
             return _about(event, "refused", f"fork: number {link.seq} is another event here")
@@ -199,12 +232,24 @@ class Submissions:
         return _SORTED.encode(fields)
 
 
-def _check_link(event: SignedEvent) -> None:
+def _check(event: SignedEvent) -> None:
+    if len(event.preimage) > MAX_EVENT_BYTES:
+        raise MalformedEvent(
+            f"{len(event.preimage)} bytes, more than the {MAX_EVENT_BYTES} allowed"
+        )
     link = event.feed
     if link and (not is_feed_id(link.id) or link.seq < 1 or link.tag_seq < 1):
         raise MalformedEvent(
             f"no event: {link.id[:80]!r}, number {link.seq}, is no place in a feed"
         )
+
+
+def _fills(hole: Missing | None, event: SignedEvent, before: str | None) -> bool:
+    """Say whether *event* can be the first of *hole*, behind the event with the hash *before*."""
+    link = event.feed
+    if hole is None or link is None or link.seq != hole.first or before not in (None, link.prev):
+        return False
+    return link.seq < hole.last or event.hash == hole.hash
 
 
 def _stale(event: SignedEvent, known: str | None, now: datetime) -> Answer | None:

@@ -20,7 +20,7 @@ import zmq
 
 from mailbridge.errors import BadInput, MalformedEvent, RelayGone, TryAgain
 from mailbridge.event import canonical, parse_json
-from mailbridge.wire.sockets import Socket, asker, check_endpoint, make_context
+from mailbridge.wire.sockets import Context, Socket, asker, check_endpoint, make_context
 
 GRACE: Final = 5.0
 """Seconds beyond its `wait` after which a question counts as lost (wire.md)."""
@@ -148,13 +148,7 @@ class Asker:
             self._hang_up()
             raise
         self._failures = 0
-        code = answer.header.get("error")
-        if code is not None:
-            reason = answer.header.get("reason")
-            told = str(reason)[:500] if reason else ""
-            told = f"{self._endpoint} refuses: {told or code}"
-            raise Refused(str(code)[:50], told, answer.header)
-        return answer
+        return _granted(answer, self._endpoint)
 
     def pause(self, seconds: float) -> None:
         """Do nothing for *seconds*.  Raises `Stopped`."""
@@ -205,7 +199,7 @@ class Asker:
             if self._wake.fileno() in ready:
                 raise Stopped
             if socket in ready:
-                answer = self._receive(socket)
+                answer = _received(socket, self._endpoint)
                 # (Another number: the late answer to a question that was given up.)
                 if answer.header.get("id") == number:
                     return answer
@@ -213,15 +207,73 @@ class Asker:
                 raise Silence(f"{self._endpoint} hung up")
         raise Silence(f"{self._endpoint} does not answer")
 
-    def _receive(self, socket: Socket) -> Answer:
-        frames = [socket.recv(zmq.NOBLOCK)]
-        total = len(frames[0])
-        while socket.getsockopt(zmq.RCVMORE):
-            frames.append(socket.recv(zmq.NOBLOCK))
-            total += len(frames[-1])
-            if total > MAX_ANSWER or len(frames) > MAX_FRAMES:
-                raise BadInput(f"{self._endpoint}: an answer without bounds; is that a relay?")
+
+class Inquiry:
+    """Asks the relay whose read socket is *endpoint* one question at a time, and never waits."""
+
+    def __init__(self, context: Context, endpoint: str, where: str) -> None:
+        """Connect, now or as soon as somebody is there.  Raises `ConfigError`; *where*: of what."""
+        self._context: Final = context
+        self._endpoint: Final = endpoint
+        self._where: Final = where
+        self._numbers: Final = itertools.count(1)
+        self._name: Final = secrets.token_hex(4)
+        self._number = ""
+        self.socket = asker(context, endpoint, where)
+        """What becomes readable when an answer comes; another one after `renew`."""
+
+    def ask(self, op: str, fields: Mapping[str, object]) -> bool:
+        """Ask *op* with *fields*.  False if the question cannot even be sent."""
+        self._number = f"{self._name}-{next(self._numbers)}"
         try:
-            return Answer(parse_json(frames[0]), frames[1:])
-        except MalformedEvent as error:
-            raise BadInput(f"{self._endpoint}: an answer without a header: {error}") from error
+            self.socket.send(canonical({"id": self._number, "op": op, **fields}), zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+    def answer(self) -> Answer | None:
+        """
+        Return the answer to what was asked last, or None while there is none.
+
+        Raises `Refused`, or `BadInput` for an answer that is none.
+        """
+        while True:
+            try:
+                answer = _received(self.socket, self._endpoint)
+            except zmq.Again:
+                return None
+            # (Another number: the late answer to a question that was given up.)
+            if answer.header.get("id") == self._number:
+                return _granted(answer, self._endpoint)
+
+    def renew(self) -> None:
+        """Connect anew: what was asked and not answered is forgotten."""
+        self.close()
+        self.socket = asker(self._context, self._endpoint, self._where)
+
+    def close(self) -> None:
+        """Close the socket at once."""
+        self.socket.close(linger=0)
+
+
+def _received(socket: Socket, endpoint: str) -> Answer:
+    frames = [socket.recv(zmq.NOBLOCK)]
+    total = len(frames[0])
+    while socket.getsockopt(zmq.RCVMORE):
+        frames.append(socket.recv(zmq.NOBLOCK))
+        total += len(frames[-1])
+        if total > MAX_ANSWER or len(frames) > MAX_FRAMES:
+            raise BadInput(f"{endpoint}: an answer without bounds; is that a relay?")
+    try:
+        return Answer(parse_json(frames[0]), frames[1:])
+    except MalformedEvent as error:
+        raise BadInput(f"{endpoint}: an answer without a header: {error}") from error
+
+
+def _granted(answer: Answer, endpoint: str) -> Answer:
+    code = answer.header.get("error")
+    if code is None:
+        return answer
+    reason = answer.header.get("reason")
+    told = str(reason)[:500] if reason else str(code)[:50]
+    raise Refused(str(code)[:50], f"{endpoint} refuses: {told}", answer.header)
