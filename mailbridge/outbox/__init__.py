@@ -8,6 +8,7 @@ side, because numbering reads the feed's head inside the transaction; only the s
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -73,6 +74,8 @@ class Outbox(Mails):
         """
         super().__init__(path)
         self._key: Final = key
+        self._within: Head | None = None
+        """The head inside a transaction that emits."""
         self.backings: Final = Backings(self.run)
         """What backs the news that are out."""
         self.stand_ins: Final = StandIns(self.run)
@@ -84,6 +87,14 @@ class Outbox(Mails):
         except BaseException:
             self.close()
             raise
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Hold the only right to write until the end, then commit to the disk; or undo it all."""
+        # Another process may have written since the last one.
+        self._within = None
+        with super().transaction():
+            yield
 
     def __enter__(self) -> Self:
         return self
@@ -142,11 +153,10 @@ class Outbox(Mails):
         if self._knows(wanted):
             return False
         tag = str(fields["tag"])
-        seq, newest = self._newest()
-        row = self.run("SELECT n FROM tag WHERE tag = ?", tag).fetchone()
-        link = Head(feed=self.feed, seq=seq, hash=newest, tags={tag: row[0] if row else 0}).link(
-            tag
-        )
+        if self._within is None:
+            self._within = self.head()
+        head = self._within
+        link = head.link(tag)
         raw, hashed = sign_fields({**fields, "feed": msgspec.to_builtins(link)}, self._key)
         if len(raw) > MAX_EVENT_BYTES:
             raise AssertionError(f"{tag} {fields['uuid']}: {len(raw)} bytes were let through")
@@ -158,6 +168,8 @@ class Outbox(Mails):
         self.run(
             "INSERT INTO tag (tag, n) VALUES (?, 1) ON CONFLICT (tag) DO UPDATE SET n = n + 1", tag
         )
+        tags = {**head.tags, tag: link.tag_seq}
+        self._within = msgspec.structs.replace(head, seq=link.seq, hash=hashed, tags=tags)
         return True
 
     def after(self, seq: int, limit: int) -> list[Stored]:

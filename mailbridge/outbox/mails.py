@@ -12,6 +12,9 @@ from typing import Final, NamedTuple
 from mailbridge.errors import MailbridgeError
 from mailbridge.outbox.rows import Rows
 
+_AT_ONCE: Final = 500
+"""SQLite takes twice as many question marks in a statement, at least."""
+
 
 class FileKey(NamedTuple):
     """One delivery: what stays the same of a file while mail readers rename it."""
@@ -47,7 +50,11 @@ class Mails(Rows):
 
     def __init__(self, path: Path | None) -> None:
         super().__init__(path)
-        self._life: Final = os.urandom(8)
+        self._life = os.urandom(8)
+
+    def begin_life(self) -> None:
+        """Count what is begun from now on as another life: a worker of ours died."""
+        self._life = os.urandom(8)
 
     def begin_attempts(self, mails: Iterable[bytes]) -> None:
         """
@@ -57,12 +64,11 @@ class Mails(Rows):
         not died of it.
         """
         with self.transaction():
-            for sha256 in mails:
-                self.run(
-                    "INSERT INTO attempt (sha256, n, life) VALUES (?, 1, ?) ON CONFLICT (sha256)"
-                    " DO UPDATE SET n = n + (life <> excluded.life), life = excluded.life",
-                    *(sha256, self._life),
-                )
+            self.run_all(
+                "INSERT INTO attempt (sha256, n, life) VALUES (?, 1, ?) ON CONFLICT (sha256)"
+                " DO UPDATE SET n = n + (life <> excluded.life), life = excluded.life",
+                ((sha256, self._life) for sha256 in mails),
+            )
 
     def forgive(self, mails: Iterable[bytes]) -> None:
         """Take attempts back that failed for another reason; commits if the disk takes it."""
@@ -71,9 +77,13 @@ class Mails(Rows):
                 self.run("UPDATE attempt SET n = n - 1 WHERE sha256 = ?", sha256)
             self.run("DELETE FROM attempt WHERE n < 1")
 
-    def end_attempt(self, sha256: bytes) -> None:
-        """Forget the attempts of a mail that has its verdict; inside a transaction."""
-        self.run("DELETE FROM attempt WHERE sha256 = ?", sha256)
+    def end_attempts(self, mails: Iterable[bytes]) -> None:
+        """Forget the attempts of mails that have their verdicts; inside a transaction."""
+        self.run_all("DELETE FROM attempt WHERE sha256 = ?", ((sha256,) for sha256 in mails))
+
+    def attempted(self) -> dict[bytes, int]:
+        """Return every mail that was begun and not brought to its end, and how often."""
+        return dict(self.run("SELECT sha256, n FROM attempt").fetchall())
 
     def attempts(self, sha256: bytes) -> int:
         """Return how often the mail *sha256* was begun and never brought to its end."""
@@ -87,12 +97,35 @@ class Mails(Rows):
         ).fetchone()
         return Verdict(*row) if row else None
 
+    def verdicts_of(self, mails: Iterable[bytes]) -> dict[tuple[bytes, str], Verdict]:
+        """Return what became of each of *mails*, by its sha256 and the sources asked about it."""
+        wanted = list(set(mails))
+        found: dict[tuple[bytes, str], Verdict] = {}
+        for at in range(0, len(wanted), _AT_ONCE):
+            some = wanted[at : at + _AT_ONCE]
+            marks = ",".join("?" * len(some))
+            rows = self.run(
+                f"SELECT sha256, route, verdict, code, reason FROM mail WHERE sha256 IN ({marks})",  # noqa: S608 - question marks
+                *some,
+            )
+            found |= {(sha256, route): Verdict(*rest) for sha256, route, *rest in rows}
+        return found
+
     def decide(self, sha256: bytes, route: str, verdict: Verdict, *, now: datetime) -> None:
         """Record what became of the mail *sha256* for these sources; inside a transaction."""
         self.run(
             "INSERT OR REPLACE INTO mail (sha256, route, verdict, code, reason, taken)"
             " VALUES (?, ?, ?, ?, ?, ?)",
             *(sha256, route, verdict.verdict, verdict.code, verdict.reason, int(now.timestamp())),
+        )
+
+    def decide_all(self, mails: Iterable[tuple[bytes, str, Verdict]], *, now: datetime) -> None:
+        """Record what became of many mails, as `decide` does; inside a transaction."""
+        taken = int(now.timestamp())
+        self.run_all(
+            "INSERT OR REPLACE INTO mail (sha256, route, verdict, code, reason, taken)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            ((sha256, route, *verdict, taken) for sha256, route, verdict in mails),
         )
 
     def tally(self, source: str, verdict: Verdict, by: int = 1) -> None:
@@ -164,12 +197,11 @@ class Mails(Rows):
     ) -> int:
         """Remember one verdict for many *files* (base, inode); inside a transaction."""
         done = int(now.timestamp())
-        with self._told:
-            return self._db.executemany(
-                "INSERT OR REPLACE INTO file (place, base, inode, verdict, done)"
-                " VALUES (?, ?, ?, ?, ?)",
-                ((place, base, inode, verdict.verdict, done) for base, inode in files),
-            ).rowcount
+        return self.run_all(
+            "INSERT OR REPLACE INTO file (place, base, inode, verdict, done)"
+            " VALUES (?, ?, ?, ?, ?)",
+            ((place, base, inode, verdict.verdict, done) for base, inode in files),
+        ).rowcount
 
     def files(self, place: int) -> set[tuple[bytes, int]]:
         """Return every delivery (base, inode) of *place* that has a verdict."""

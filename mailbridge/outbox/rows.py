@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,3 +54,8 @@ class Rows:
         """Run one statement.  Raises SQLite's errors in our words (`file.Told`)."""
         with self._told:
             return self._db.execute(sql, values)
+
+    def run_all(self, sql: str, rows: Iterable[tuple[object, ...]]) -> sqlite3.Cursor:
+        """Run one statement with each of *rows*, as `run` does."""
+        with self._told:
+            return self._db.executemany(sql, rows)
