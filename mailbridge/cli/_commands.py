@@ -63,7 +63,11 @@ def run(name: str | None, config: str | None, rest: Sequence[str]) -> int:
         # Here, and not at the interpreter's end, a broken pipe can still be answered with silence.
         sys.stdout.flush()
     except MailbridgeError as error:
-        print(f"mailbridge: {error}", file=sys.stderr)
+        from mailbridge.service import one_line
+
+        # (A stranger's words may be in it.)
+        lines = (one_line(line) for line in str(error).split("\n"))
+        print("mailbridge:", "\n".join(lines), file=sys.stderr)
         return error.exit_status
     except BrokenPipeError:
         # Whoever read us has seen enough.  What is still buffered must not complain at exit.

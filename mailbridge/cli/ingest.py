@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     from mailbridge.cli._gateway import configured
     from mailbridge.config import Source
     from mailbridge.errors import UsageError
-    from mailbridge.service import set_up_logging
+    from mailbridge.service import one_line, set_up_logging
 
     set_up_logging()
     # What becomes of each mail is told by `--json` and in sum; a line for each is for a service.
@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
             if arguments.json:
                 print(_as_json(mail, outcome), flush=True)
         for line in unreadable:
-            print(f"mailbridge: {line}", file=sys.stderr)
+            print(f"mailbridge: {one_line(line)}", file=sys.stderr)
         told = ", ".join(f"{n} {verdict}" for verdict, n in sorted(verdicts.items()))
         print(f"{verdicts.total()} mails: {told or 'nothing'}", file=sys.stderr)
         if arguments.submit is not None:

@@ -64,16 +64,30 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{len(kept)} mails in quarantine", file=sys.stderr)
             return 0
         if arguments.action == "show":
-            sys.stdout.buffer.write(ours.state.quarantine.mail(_pick(kept, arguments.mail).sha256))
+            _show(ours.state.quarantine.mail(_pick(kept, arguments.mail).sha256))
             return 0
         chosen = kept if arguments.all else [_pick(kept, word) for word in arguments.mails]
         return max([_retry(config, ours, mail) for mail in chosen], default=0)
+
+
+def _show(raw: bytes) -> None:
+    """Write *raw* as it is, unless a terminal would obey what is in it."""
+    import sys
+
+    from mailbridge.sinks.show import safe
+
+    if not sys.stdout.isatty():
+        sys.stdout.buffer.write(raw)
+        return
+    for line in raw.decode("utf-8", "replace").splitlines():
+        print(safe(line.expandtabs()))
 
 
 def _retry(config: Config, ours: Bridge, mail: Quarantined) -> int:
     from datetime import UTC, datetime
 
     from mailbridge.bridge.deliver import Delivery
+    from mailbridge.service import one_line
 
     note = ours.state.quarantine.note(mail.sha256)
     if note.size is not None:
@@ -94,7 +108,8 @@ def _retry(config: Config, ours: Bridge, mail: Quarantined) -> int:
         ]
     )
     verdict = outcome.verdict
-    print(f"{mail.sha256[:12]}  {verdict.verdict}  {verdict.reason or ' '.join(outcome.uuids)}")
+    told = verdict.reason or " ".join(outcome.uuids)
+    print(one_line(f"{mail.sha256[:12]}  {verdict.verdict}  {told}"))
     if verdict.verdict == "quarantined":
         return 65
     ours.state.outbox.release(mail, verdict)
@@ -124,6 +139,8 @@ def _line(mail: Quarantined) -> str:
 
 
 def _as_json(ours: Bridge, mail: Quarantined) -> str:
+    import json
+
     import msgspec
 
-    return msgspec.json.encode(ours.state.quarantine.note(mail.sha256)).decode()
+    return json.dumps(msgspec.to_builtins(ours.state.quarantine.note(mail.sha256)))

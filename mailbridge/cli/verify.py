@@ -169,13 +169,15 @@ def _tell(
     feeds: dict[str, int] | None = None,
 ) -> None:
     from mailbridge.event import canonical
+    from mailbridge.service import one_line
+    from mailbridge.sinks.show import safe_json
 
     if arguments.json:
         told = {"ok": ok, "finding": finding, "events": events, "feeds": feeds or {}}
-        print(canonical(told).decode())
+        print(safe_json(canonical(told)).decode())
     elif not ok:
-        print(f"wrong: {finding}")
+        print(one_line(f"wrong: {finding}"))
     else:
         for feed, last in sorted((feeds or {}).items()):
-            print(f"feed {feed}: whole up to number {last}")
+            print(one_line(f"feed {feed}: whole up to number {last}"))
         print(f"{events} events, all signed by whom we trust")

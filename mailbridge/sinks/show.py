@@ -7,6 +7,7 @@ to `rich.text.Text`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
@@ -46,6 +47,22 @@ def safe(text: str) -> str:
         char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
         for char in text
     )
+
+
+def safe_json(raw: bytes) -> bytes:
+    r"""
+    Return the JSON in *raw* with all that is not printable written as JSON's own escapes.
+
+    It says the same; its bytes, and so its hash, may be others.
+
+    >>> print(safe_json('{"title":"a\u202eb ä"}'.encode()).decode())
+    {"title":"a\u202eb ä"}
+    """
+    text = raw.decode("utf-8", "replace")
+    if text.isprintable():
+        return raw
+    told = (char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+    return "".join(told).encode()
 
 
 def backing(data: Data) -> str:

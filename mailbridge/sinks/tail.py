@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from mailbridge.event import SignedEvent, VerifiedEvent
-from mailbridge.sinks.show import is_proved, safe, summary
+from mailbridge.sinks.show import is_proved, safe, safe_json, summary
 
 
 class Shows(Protocol):
@@ -20,15 +20,20 @@ class Shows(Protocol):
 
 
 class Lines:
-    """Each event's stored bytes, unchanged, and a newline."""
+    """
+    Each event's stored bytes, unchanged, and a newline.
+
+    On a terminal what it could take for a command is written as JSON's own escapes.
+    """
 
     def __init__(self, out: BinaryIO) -> None:
         self._out: Final = out
+        self._is_terminal: Final = out.isatty()
 
     def show(self, event: SignedEvent) -> None:
         """Write *event*."""
         # (Whatever follows us in a pipe waits for it.  JSON of ours has no newline inside.)
-        self._out.write(event.raw + b"\n")
+        self._out.write((safe_json(event.raw) if self._is_terminal else event.raw) + b"\n")
         self._out.flush()
 
 
