@@ -21,12 +21,13 @@ def _headers(more: bytes, body: bytes = b"x\n") -> bytes:
     return DAK + more + b"\n" + body
 
 
-def _typed(content_type: bytes, body: bytes) -> bytes:
+def typed(content_type: bytes, body: bytes) -> bytes:
+    """Return a mail of one type."""
     return _headers(b"MIME-Version: 1.0\nContent-Type: " + content_type + b"\n", body)
 
 
 def _split(parts: bytes) -> bytes:
-    return _typed(b'multipart/mixed; boundary="b0"', parts + b"--b0--\n")
+    return typed(b'multipart/mixed; boundary="b0"', parts + b"--b0--\n")
 
 
 def _nested(subtype: bytes, depth: int) -> bytes:
@@ -43,7 +44,7 @@ def _nested(subtype: bytes, depth: int) -> bytes:
 
 
 def _text(charset: bytes, body: bytes) -> bytes:
-    return _typed(b'text/plain; charset="' + charset + b'"', body)
+    return typed(b'text/plain; charset="' + charset + b'"', body)
 
 
 def _encoded(how: bytes, body: bytes) -> bytes:
@@ -87,7 +88,7 @@ HOSTILE: Final[dict[str, Callable[[], bytes]]] = {
     "nested 3000 deep": lambda: _nested(b"mixed", 3000),
     "digests 15 deep": lambda: _split(b"--b0\n") + _nested(b"digest", 15),
     "messages 3000 deep": lambda: _headers(b"", b"Content-Type: message/rfc822\n\n" * 3000),
-    "messages 3000 deep, from the top": lambda: _typed(
+    "messages 3000 deep, from the top": lambda: typed(
         b"message/rfc822", b"Content-Type: message/rfc822\n\n" * 3000
     ),
     "parts, 19000": lambda: _split(b"--b0\n\nx\n" * 19_000),
@@ -98,17 +99,17 @@ HOSTILE: Final[dict[str, Callable[[], bytes]]] = {
     "parts with many parameters": lambda: _split(
         (b"--b0\nContent-Type: text/plain" + b'; a="b"' * 49 + b"\n\nx\n") * 15_000
     ),
-    "no closing boundary": lambda: _typed(b"multipart/mixed; boundary=b", b"--b\n\nx\n"),
-    "no boundary at all": lambda: _typed(b"multipart/mixed", b"--b\n\nx\n"),
-    "a boundary nobody uses": lambda: _typed(b"multipart/mixed; boundary=b", b"x\n"),
-    "a boundary of 60 KiB": lambda: _typed(
+    "no closing boundary": lambda: typed(b"multipart/mixed; boundary=b", b"--b\n\nx\n"),
+    "no boundary at all": lambda: typed(b"multipart/mixed", b"--b\n\nx\n"),
+    "a boundary nobody uses": lambda: typed(b"multipart/mixed; boundary=b", b"x\n"),
+    "a boundary of 60 KiB": lambda: typed(
         b'multipart/mixed; boundary="' + b"b" * 60_000 + b'"', b"--" + b"b" * 60_000 + b"\n\nx\n"
     ),
     "delivery reports, 200000": lambda: _split(
         b"--b0\nContent-Type: message/delivery-status\n\n" + b"A: b\n\n" * 200_000
     ),
     "a part with 200000 headers": lambda: _split(b"--b0\n" + b"X: y\n" * 200_000 + b"\nx\n"),
-    "parameters without end": lambda: _typed(
+    "parameters without end": lambda: typed(
         b"text/plain" + _rows(b"; name*%d*=utf-8''a", 3000), b"x\n"
     ),
     "parameters without end, in a part": lambda: _split(
@@ -171,11 +172,14 @@ HOSTILE: Final[dict[str, Callable[[], bytes]]] = {
     "a subject of bugs": lambda: _subject(b"Bug#1: fixed in" + b" a" * 30_000 + b"\t"),
     # -- charsets
     "charset punycode": lambda: _text(b"punycode", b"a-" + b"b" * MIB),
-    "charset punycode, in pieces": lambda: _typed(
+    "charset punycode, in pieces": lambda: typed(
         b'text/plain; charset*0="puny"; charset*1="code"', b"a-" + b"b" * MIB
     ),
     "charset punycode, in a part": lambda: _split(
         b"--b0\nContent-Type: text/plain; charset=punycode\n\na-" + b"b" * MIB + b"\n"
+    ),
+    "charset punycode, no ASCII": lambda: typed(
+        b"text/plain; charset*=us-ascii''punycode", b"a-\xe9" + b"b" * MIB
     ),
     "charset idna": lambda: _text(b"idna", b"xn--" + b"a" * MIB),
     "charset with a NUL": lambda: _text(b"utf\\08", b"x\n"),
@@ -186,7 +190,7 @@ HOSTILE: Final[dict[str, Callable[[], bytes]]] = {
     "charset unicode_escape": lambda: _text(b"unicode_escape", b"\\ud800\n"),
     "charset utf-16": lambda: _text(b"utf-16", b"\x00\xd8\n\n"),
     "charset of 5000 letters": lambda: _text(b"a" * 5000, b"x\n"),
-    "charset in another charset": lambda: _typed(b"text/plain; charset*=idna''%41", b"x\n"),
+    "charset in another charset": lambda: typed(b"text/plain; charset*=idna''%41", b"x\n"),
     "surrogates in UTF-8": lambda: _headers(b"From: \xed\xa0\x80\n", b"\xed\xa0\x80"),
     # -- .changes
     "controls in a field": lambda: _changes(b" \0\x1b[31m\x85\xc2\x85\xe2\x80\xa8Source: evil\n"),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,11 +16,9 @@ from mailbridge.errors import MalformedMail
 from mailbridge.event import canonical
 from mailbridge.mail import Mail, has_marker, person, read_mail, strip_list_prefixes
 from mailbridge.payloads import Person
-from tests.hostile_mails import DAK, HOSTILE, mutations
+from tests.hostile_mails import DAK, mutations
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
-GUARD = 20.0
-"""Seconds of CPU, a guard against hanging; at a desk none takes more than one and a half."""
 
 
 def mail(headers: str, body: str = "x\n") -> Mail:
@@ -312,18 +308,7 @@ def test_list_prefixes_are_what_stands_in_brackets_in_front(subject: str, expect
 
 
 @pytest.mark.edge(72)
-@pytest.mark.parametrize("made", HOSTILE.values(), ids=HOSTILE.keys())
-def test_a_hostile_mail_costs_little_and_breaks_nothing(made: Callable[[], bytes]) -> None:
-    raw = made()
-    start = time.process_time()
-    read = looked_at_from_all_sides(raw)
-    found = kinds.recognise(read, kinds.Site()) if read else None
-    cost = time.process_time() - start
-
-    assert cost < GUARD
-    assert found is None or found.code != "bug", found
-
-
+@pytest.mark.fault(67)
 @pytest.mark.parametrize("case", sorted(FIXTURES.glob("[!_]*/*/mail.eml")), ids=str)
 def test_a_mail_with_some_bytes_changed_breaks_nothing(case: Path) -> None:
     for raw in mutations(case.read_bytes(), count=20, seed=4711):
