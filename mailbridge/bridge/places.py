@@ -22,7 +22,7 @@ from mailbridge.bridge.silence import Silence
 from mailbridge.config import Source
 from mailbridge.errors import MailbridgeError, NeedsOperator
 from mailbridge.maildir import Found, NotAMail, Unready, Vanished
-from mailbridge.outbox import DiskFull, FileKey, Outbox, Verdict
+from mailbridge.outbox import DiskFull, FileKey, Outbox, OutboxFailed, Verdict
 
 log = logging.getLogger("mailbridge.places")
 
@@ -136,7 +136,7 @@ class Place:
             if self._after == "delete" and time.monotonic() >= self._swept_at + SWEEP:
                 self._sweep()
             new = heapq.nsmallest(BACKLOG, self._new())
-        except (DiskFull, NeedsOperator):
+        except (DiskFull, OutboxFailed, NeedsOperator):
             self._folders.doubt()
             raise
         except MailbridgeError as error:

@@ -72,6 +72,7 @@ class File:
 
     def __init__(self, path: Path, *, readonly: bool) -> None:
         self.path: Final = path
+        self._failed = False
         self._lock = -1 if readonly else _lock(path.with_suffix(".lock"), path)
         try:
             with self.told():
@@ -84,10 +85,22 @@ class File:
     def close(self) -> None:
         """Close it, and let another process write."""
         if hasattr(self, "db"):
-            self.db.close()
+            self._close()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+    def _close(self) -> None:
+        other = None
+        if self._failed:
+            # Whoever closes as the last one writes and syncs; but a kernel tells a failed write
+            # once, and may take the page for written after that.  So through a file opened anew.
+            with contextlib.suppress(sqlite3.Error):
+                other = sqlite3.connect(self.path)
+                other.execute("SELECT count(*) FROM sqlite_master")
+        self.db.close()
+        if other:
+            other.close()
 
     def run(self, sql: str, values: tuple[object, ...] = ()) -> sqlite3.Cursor:
         """Run *sql*.  Raises `StorageFailed`, `NeedsOperator` or `TryAgain`."""
@@ -106,7 +119,9 @@ class File:
         try:
             yield
         except sqlite3.Error as error:
-            raise self._explained(error) from error
+            wrong = self._explained(error)
+            self._failed = isinstance(wrong, StorageFailed)
+            raise wrong from error
 
     def _prepare(self, *, readonly: bool) -> None:
         version = int(self.one("PRAGMA user_version"))
@@ -126,6 +141,7 @@ class File:
             return
         for pragma in _PRAGMAS:
             self.db.execute(f"PRAGMA {pragma}")
+        database.settle(self.db)
         if empty:
             self._create()
         else:

@@ -23,7 +23,7 @@ from mailbridge.errors import NeedsOperator
 from mailbridge.event import MAX_EVENT_BYTES
 from mailbridge.feed import Head, feed_id
 from mailbridge.outbox.ageing import Ageing
-from mailbridge.outbox.file import FORM, PRAGMAS, DiskFull, SenderLock, entity_of
+from mailbridge.outbox.file import FORM, DiskFull, OutboxFailed, SenderLock, entity_of
 from mailbridge.outbox.mails import FileKey, Mails, Quarantined, Verdict
 from mailbridge.outbox.news import Backings, Out, StandIns, Upload
 from mailbridge.signing import SigningKey, sign_fields, sign_note
@@ -35,6 +35,7 @@ __all__ = [
     "FileKey",
     "Out",
     "Outbox",
+    "OutboxFailed",
     "Quarantined",
     "SenderLock",
     "Stored",
@@ -103,9 +104,6 @@ class Outbox(Mails):
         self.close()
 
     def _prepare(self, now: datetime) -> None:
-        with self._told:
-            for pragma in PRAGMAS:
-                self._db.execute(f"PRAGMA {pragma}")
         with self.transaction():
             version = database.bring_up(self._db, self.path, FORM)
             if version == 0:

@@ -93,6 +93,10 @@ class DiskFull(StorageFailed):
     """Raised when the disk has no room: the mails wait, and so can we."""
 
 
+class OutboxFailed(StorageFailed):
+    """Raised when the disk under the outbox fails: after that only a new start may trust it."""
+
+
 class SenderLock:
     """The right to send this outbox's events: one process has it, and the kernel takes it back."""
 
@@ -134,6 +138,13 @@ def connect(path: Path | None) -> sqlite3.Connection:
     return sqlite3.connect(":memory:", isolation_level=None)
 
 
+def ready(db: sqlite3.Connection) -> None:
+    """Set *db* to be durable, and have on the disk what it holds.  Raises SQLite's errors."""
+    for pragma in PRAGMAS:
+        db.execute(f"PRAGMA {pragma}")
+    database.settle(db)
+
+
 _DISK: Final = frozenset((sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN))
 _BUSY: Final = frozenset((sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED))
 
@@ -162,6 +173,11 @@ class Told:
         if isinstance(error, sqlite3.DatabaseError) and (wrong := self._ours(error)):
             raise wrong from error
 
+    @staticmethod
+    def fatal(error: sqlite3.DatabaseError) -> bool:
+        """Say whether after *error* nobody knows what the disk holds."""
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DISK
+
     def _ours(self, error: sqlite3.DatabaseError) -> MailbridgeError | None:
         # The low byte is the primary code, the rest tells more of it.
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
@@ -169,7 +185,7 @@ class Told:
         if code == sqlite3.SQLITE_FULL:
             return DiskFull(f"{path}: no room on the disk; mails wait in their Maildirs")
         if code in _DISK:
-            return StorageFailed(f"{path}: {error}; nothing is lost, mails wait in their Maildirs")
+            return OutboxFailed(f"{path}: {error}; nothing is lost, mails wait in their Maildirs")
         if code in _BUSY:
             return TryAgain(f"{path}: kept busy by another process for a minute")
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):

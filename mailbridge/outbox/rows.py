@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mailbridge import failpoint
-from mailbridge.outbox.file import Told, connect
+from mailbridge.outbox.file import Told, connect, ready
 
 
 class Rows:
@@ -18,7 +18,14 @@ class Rows:
     def __init__(self, path: Path | None) -> None:
         self.path: Final = path
         self._told: Final = Told(path)
-        self._db: Final = connect(path)
+        self._failed = False
+        self._db = connect(path)
+        try:
+            with self._told:
+                ready(self._db)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close it.  What is committed stays."""
@@ -27,7 +34,9 @@ class Rows:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Hold the only right to write until the end, then commit to the disk; or undo it all."""
-        with self._told:
+        if self._failed:
+            self._reopen()
+        with self._told, self._watched():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -38,6 +47,24 @@ class Rows:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            self._failed = Told.fatal(error)
+            raise
+
+    def _reopen(self) -> None:
+        # A kernel tells a failed write once, and may then take the page for written: a second
+        # fsync of the same file, as it was opened, would say that all is well.
+        failed, self._db = self._db, connect(self.path)
+        with self._told:
+            ready(self._db)
+        # (In this order: whoever closes a file as the last one writes to it.)
+        failed.close()
+        self._failed = False
 
     def _get(self, key: str) -> str | None:
         row = self.run("SELECT value FROM meta WHERE key = ?", key).fetchone()
