@@ -39,6 +39,8 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The tag without its namespace, as `bug-closed`."""
     DEFAULT: ClassVar[Literal["on", "list", "off"]] = "off"
     """Emitted unasked: always, only for a mail that came through a list, or never."""
+    OF_A_MAIL: ClassVar[bool] = True
+    """Some mail tells it; else `data` has nothing of what `Common` says of one."""
 
     url: str | None = None
     """Where a person can read more, if it can be derived."""
@@ -408,8 +410,8 @@ def address(text: str) -> str | None:
 def schema(payload: type[Payload]) -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of the whole `data` of events with this *payload*."""
     whole = _inlined(payload)
-    common = _inlined(Common)
-    if "source" in whole["properties"]:
+    common = _inlined(Common) if payload.OF_A_MAIL else _NOTHING
+    if payload.OF_A_MAIL and "source" in whole["properties"]:
         common["properties"]["mail_source"] = common["properties"].pop("source")
         common["required"] = ["mail_source" if k == "source" else k for k in common["required"]]
     return {
@@ -421,6 +423,9 @@ def schema(payload: type[Payload]) -> dict[str, Any]:
         "required": sorted({*common["required"], *whole["required"]}),
         "$defs": common["$defs"] | whole["$defs"],
     }
+
+
+_NOTHING: Final[dict[str, Any]] = {"properties": {}, "required": [], "$defs": {}}
 
 
 def _inlined(kind: type[msgspec.Struct]) -> dict[str, Any]:

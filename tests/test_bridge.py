@@ -22,7 +22,6 @@ from mailbridge.bridge.deliver import Delivery, Gateway, Outcome, Settings, aske
 from mailbridge.bridge.places import Place
 from mailbridge.bridge.quarantine import Quarantine
 from mailbridge.bridge.serve import watched, with_maildirs
-from mailbridge.bridge.silence import Silence
 from mailbridge.bridge.submit import HELD, RelayTarget
 from mailbridge.config import Config, Source
 from mailbridge.errors import ConfigError, NeedsOperator, StorageFailed
@@ -423,19 +422,6 @@ def test_a_maildir_that_appears_later_is_found(
     put(make_maildir(tmp_path / "Maildir"), upload(1), "1.x")
     look(place)
     assert (place.trouble, work(place)) == ("", 1)
-
-
-def test_a_source_that_falls_silent_is_an_alarm_until_it_speaks(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    source = Source(name="changes", maildir="/x", expect_every="1h")
-    silence = Silence([source, Source(name="quiet", maildir="/x")], 0.0)
-    assert silence.alarms(3600.0) == []
-    assert silence.alarms(3601.0) == ["silence from changes"]
-    assert silence.alarms(9999.0) == ["silence from changes"]
-    silence.heard([source], 9999.0)
-    assert silence.alarms(9999.0) == []
-    assert caplog.text.count("no mail by source 'changes'") == 1
 
 
 # -- configuration ---------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 
 from mailbridge import kinds
+from mailbridge.bridge import own
 from mailbridge.cli import main
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
@@ -262,7 +263,10 @@ def test_kinds_lists_every_kind_with_its_tags(mailbridge: _Console) -> None:
 
     told = [json.loads(line) for line in lines]
     assert status == 0
-    assert [one["kind"] for one in told] == [*(kind.name for kind in kinds.kinds()), None]
+    assert [one["kind"] for one in told] == [
+        *(kind.name for kind in kinds.kinds()),
+        *(None for _ in own.PAYLOADS),
+    ]
     assert all(one["tags"] and one["summary"] for one in told)
     assert all(one["attested"] for one in told if one["kind"])
     followup = next(one for one in told if one["kind"] == "debbugs-followup")
@@ -274,8 +278,11 @@ def test_kinds_lists_what_the_bridge_itself_gives(mailbridge: _Console) -> None:
     _, lines, _ = mailbridge("kinds", "--json")
     _, words, _ = mailbridge("kinds")
 
-    told = json.loads(lines[-1])
-    assert told["tags"] == [{"tag": "_lk.mailbridge.event-confirmed", "default": "on"}]
+    told = [json.loads(line)["tags"] for line in lines[-len(own.PAYLOADS) :]]
+    assert told == [
+        [{"tag": f"_lk.mailbridge.{name}", "default": "on"}]
+        for name in ("event-confirmed", "source-silent", "source-heard", "list-gap")
+    ]
     at = words.index("of no kind, by the bridge itself")
     assert words[at + 1] == (
         "  _lk.mailbridge.event-confirmed: News that is out already came again, backed by more than"
@@ -298,8 +305,16 @@ def test_schema_without_a_tag_prints_all(mailbridge: _Console) -> None:
     _, lines, _ = mailbridge("schema")
 
     assert json.loads("\n".join(lines)).keys() == {
-        f"_lk.mailbridge.{name}" for name in (*kinds.payloads(), "event-confirmed")
+        f"_lk.mailbridge.{name}" for name in own.payloads()
     }
+
+
+def test_the_schema_of_what_no_mail_tells_has_nothing_of_a_mail(mailbridge: _Console) -> None:
+    _, lines, _ = mailbridge("schema", "list-gap")
+
+    told = json.loads("\n".join(lines))
+    assert told["required"] == ["from", "list_id", "missing", "source", "to"]
+    assert "message_id" not in told["properties"]
 
 
 def test_schema_of_no_tag_of_ours_helps(mailbridge: _Console) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, Final
 
 import msgspec
 import pytest
 
 from mailbridge.bridge.compose import check, examine, switches
+from mailbridge.bridge.prove import Prover
 from mailbridge.config import Source
 from mailbridge.errors import ConfigError
 from mailbridge.event import MAX_EVENT_BYTES, canonical
@@ -252,3 +254,39 @@ def test_a_mail_that_is_too_large_is_told_with_its_size() -> None:
     assert (found.outcome, found.code) == ("quarantined", "malformed")
     assert found.reason == f"{len(REPORT)} bytes, more than the 100 allowed"
     assert found.message_id.startswith("sha256:")
+
+
+# -- whether a mail speaks for its source ----------------------------------------------------------
+
+_LISTED: Final = b"""\
+Received: from lists.example.org (lists.example.org [192.0.2.1]) by mx (Postfix)
+List-Id: <changes.lists.example.org>
+X-Mailing-List: <changes@lists.example.org> archive/latest/417
+From: jane@example.org
+Subject: lunch
+Message-ID: <1@example.org>
+
+At one?
+"""
+_OF_LIST: Final = Source(name="changes", lists=("changes.lists.example.org",))
+
+
+@pytest.mark.parametrize(
+    ("source", "speaks"),
+    [
+        ({}, True),
+        ({"require": "channel"}, True),
+        ({"require": "hop", "hops": ("lists.example.org",)}, True),
+        ({"require": "hop", "hops": ("other.example.org",)}, False),
+        ({"lists": ("other.lists.example.org",)}, False),
+    ],
+)
+def test_a_mail_speaks_for_its_source_if_it_is_backed_whatever_becomes_of_it(
+    source: dict[str, Any],
+    speaks: bool,  # noqa: FBT001 - what is expected
+) -> None:
+    named = msgspec.structs.replace(_OF_LIST, **source)
+    told = examine(_LISTED, named, received=NOON, prover=Prover([named]))
+
+    assert (told.outcome, told.speaks) == ("ignored", speaks)
+    assert told.number == ("changes.lists.example.org", 417)

@@ -24,6 +24,7 @@ from mailbridge.config import Source
 from mailbridge.errors import ConfigError, MalformedMail, NotCanonical, Unchecked
 from mailbridge.event import MAX_EVENT_BYTES, TEST_NAMESPACE, canonical, event_uuid, whole_tag
 from mailbridge.mail import MAX_MAIL, Mail, has_marker, read_mail
+from mailbridge.numbering import ListNumber, numbered
 from mailbridge.outbox import Upload
 from mailbridge.payloads import Common, Event, Payload, without_surrogates
 from mailbridge.proof import Provenance, reaches
@@ -75,6 +76,10 @@ class Examined(msgspec.Struct, frozen=True, kw_only=True):
     """All that the mail says, the switched off included."""
     uploads: tuple[Upload, ...] = ()
     """Of a mail of Laniakea: the uploads that it speaks of, to know our own again."""
+    speaks: bool = False
+    """It is a mail of this source, and backed as that requires, whatever became of it."""
+    number: ListNumber | None = None
+    """The place that its list gave it."""
 
     @property
     def emitted(self) -> tuple[Composed, ...]:
@@ -171,6 +176,10 @@ def examine(  # noqa: PLR0913 - each is a switch of its own, and named at every 
         subject=mail.subject,
         events=events,
         uploads=tuple(_uploads(mail, kinds.recognise(mail, site) if barred else found)),
+        speaks=not barred
+        and not doubt
+        and _speaks(prover, mail, source, site, found=found, proved=provenance),
+        number=numbered(mail),
     )
 
 
@@ -333,6 +342,26 @@ def _proved(
         reason = "the OpenPGP signature inside does not fit its text"
         return proved, _Verdict("quarantined", "bad-signature", reason)
     return proved, None
+
+
+def _speaks(  # noqa: PLR0913 - what `prove` asks, and what it said
+    prover: Prover,
+    mail: Mail,
+    source: Source,
+    site: kinds.Site,
+    *,
+    found: kinds.Outcome,
+    proved: Provenance,
+) -> bool:
+    """Say whether *mail* is backed as *source* requires; asked anew where no news needed it."""
+    if found.outcome == "ignored" and source.require not in ("channel", "none"):
+        if not (source.expect_every or source.lists):
+            return False
+        found = msgspec.structs.replace(found, outcome="events")
+        proved, doubt = _proved(prover, mail, source, site, found)
+        if doubt:
+            return False
+    return reaches(proved.sent_by.how, source.require)
 
 
 def _wanted(source: Source, family: str | None, kind: str | None) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -19,8 +20,10 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from mailbridge import failpoint
+from mailbridge.bridge.attention import Attention, Heard, hearings
 from mailbridge.bridge.compose import Examined
 from mailbridge.bridge.delivery import Delivery, Outcome, Settings, asked, examined, route
+from mailbridge.bridge.onbus import OnBus
 from mailbridge.bridge.prove import Prover
 from mailbridge.bridge.quarantine import Quarantine
 from mailbridge.bridge.verdicts import ATTEMPTS, Judged, Known, Ledger, Routed, is_done, settled
@@ -83,15 +86,22 @@ class Gateway:
         *,
         prover: Prover | None = None,
         workers: Workers | None = None,
+        attention: Attention | None = None,
+        on_bus: OnBus | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """With *workers* long rows of mails are looked at by them; what comes of it is the same."""
+        """
+        With *workers* long rows of mails are looked at by them; what comes of it is the same.
+
+        *attention* is paid to who is heard.
+        """
         self._outbox: Final = outbox
         self._settings: Final = settings
         self._prover: Final = prover
         self._workers = workers
+        self._attention: Final = attention
         self._clock: Final = clock
-        self._ledger: Final = Ledger(outbox, quarantine, settings.origin, clock)
+        self._ledger: Final = Ledger(outbox, quarantine, settings.origin, clock, on_bus)
 
     def deliver(
         self, mails: Sequence[Delivery], *, stopping: Callable[[], bool] = lambda: False
@@ -234,9 +244,11 @@ class Gateway:
         """Bring the first of *begun* to its outcomes; it stays there if we are to stop before."""
         first = begun[0]
         judged: list[Judged] = []
+        heard: list[Heard] = []
         with contextlib.suppress(_Stopped):
             for mail, told in self._looked_at(first, stopping):
                 judged.append(self._ledger.judge(mail, told, first.known))
+                heard += hearings(mail.delivery, mail.sources, told) if told else ()
                 failpoint.reached("judged")
                 if stopping():
                     break
@@ -244,7 +256,10 @@ class Gateway:
             return
         failpoint.reached("examined")
         with self._outbox.transaction():
-            done = self._ledger.settle(judged, self._clock())
+            now = self._clock()
+            done = self._ledger.settle(judged, now)
+            if self._attention:
+                self._attention.heard(heard, now=now, clock=time.monotonic())
             self._outbox.end_attempts({*first.counted, *(one.mail.sha256 for one in judged)})
         begun.popleft()
         failpoint.reached("committed")

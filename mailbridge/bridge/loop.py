@@ -14,11 +14,13 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
 
 import zmq
 
+from mailbridge.bridge.attention import Attention
 from mailbridge.bridge.places import Place
 from mailbridge.bridge.target import Target
 from mailbridge.maildir import Watch
@@ -56,13 +58,14 @@ class Loop:
         started: float,
         watchdog: float | None = None,
         alarms: Callable[[], Sequence[str]] = tuple,
+        attention: Attention | None = None,
         healthy: Callable[[], bool] = lambda: True,
     ) -> None:
         """
         *started* is when this process began (Unix time); *watchdog* what systemd waits for.
 
-        *alarms* tells, in a few words each, what an operator should look after besides; whoever
-        runs in this process too says whether it is *healthy*.
+        *alarms* tells, in a few words each, what an operator should look after besides, and
+        *attention* who is silent; whoever runs in this process too says whether it is *healthy*.
         """
         self._state: Final = state
         self._places: Final = places
@@ -80,6 +83,7 @@ class Loop:
         self._full_until = -math.inf
         self._status = ""
         self._alarms: Final = alarms
+        self._attention: Final = attention
         self._healthy: Final = healthy
         self._stopping: Callable[[], bool] = lambda: False
 
@@ -119,6 +123,7 @@ class Loop:
     def _turn(self, now: float) -> float:
         """Do what is to be done, and return when there will be more."""
         due = [self._take_in(now)]
+        self._pay_attention()
         for target in self._targets:
             try:
                 due.append(target.turn(time.monotonic()))
@@ -142,6 +147,23 @@ class Loop:
             log.info("%s: there is room again", self._state)
             self._full_until = -math.inf
         return min([self._look_at, *(place.due() for place in self._places)])
+
+    def _pay_attention(self) -> None:
+        if self._attention is None or self._full_until > -math.inf:
+            return
+        try:
+            self._attention.turn(
+                now=datetime.now(UTC), clock=time.monotonic(), waits=self._mail_waits
+            )
+        except DiskFull as error:
+            self._wait_for_room(str(error))
+
+    def _mail_waits(self, source: str) -> bool:
+        """Say whether there is mail that *source* may have sent, or nobody could look for it."""
+        return any(
+            (place.backlog or place.trouble) and source in (s.name for s in place.sources)
+            for place in self._places
+        )
 
     def _look(self, now: float) -> None:
         if not self._watch.healthy():
@@ -189,6 +211,8 @@ class Loop:
             parts.append("the disk is full")
         parts += self._alarms()
         parts += [alarm for place in self._places for alarm in place.alarms()]
+        if self._attention:
+            parts += self._attention.alarms()
         parts += [target.status() for target in self._targets]
         if self._watch.mode == "poll":
             parts.append(self._watch.reason)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
+
+import msgspec
 
 from mailbridge import kinds
 from mailbridge.payloads import Payload
@@ -24,7 +26,53 @@ class EventConfirmed(Payload, frozen=True, kw_only=True, omit_defaults=True):
     """Its tag."""
 
 
-PAYLOADS: Final = (EventConfirmed,)
+class _Fault(Payload, frozen=True, kw_only=True, omit_defaults=True):
+    """Something about a source that no mail tells: these facts are all of `data`."""
+
+    DEFAULT = "on"
+    OF_A_MAIL: ClassVar[bool] = False
+
+    source: str
+    """Name of the configured source."""
+    archive: str | None = None
+    """The distribution it speaks of, where the configuration says so."""
+
+
+class SourceSilent(_Fault, frozen=True, kw_only=True, omit_defaults=True):
+    """A source has said nothing for longer than it should; told once for each silence."""
+
+    NAME = "source-silent"
+
+    since: str
+    """ISO 8601 UTC: when its last mail arrived, or when it was first expected."""
+    expected: str
+    """How long it may say nothing, as the configuration has it: `24h`."""
+
+
+class SourceHeard(_Fault, frozen=True, kw_only=True, omit_defaults=True):
+    """A source that was told to be silent speaks again."""
+
+    NAME = "source-heard"
+
+    since: str
+    """Since when it had been silent, as `source-silent` told."""
+
+
+class ListGap(_Fault, frozen=True, kw_only=True, omit_defaults=True):
+    """Mails that a list numbered did not come; at most one of these an hour for each list."""
+
+    NAME = "list-gap"
+
+    list_id: str
+    first: int = msgspec.field(name="from")
+    """The first number that is missing."""
+    last: int = msgspec.field(name="to")
+    """The last one."""
+    missing: int
+    """How many of these are: the others came."""
+
+
+PAYLOADS: Final = (EventConfirmed, SourceSilent, SourceHeard, ListGap)
 
 
 def payloads() -> dict[str, type[Payload]]:

@@ -18,7 +18,6 @@ from typing import Final
 from mailbridge import config, failpoint, maildir
 from mailbridge.bridge.deliver import BATCH, BATCH_BYTES, Delivery, Gateway
 from mailbridge.bridge.mailbox import beginning
-from mailbridge.bridge.silence import Silence
 from mailbridge.config import Source
 from mailbridge.errors import MailbridgeError, NeedsOperator
 from mailbridge.maildir import Found, NotAMail, Unready, Vanished
@@ -78,6 +77,8 @@ class Place:
         self._skip: Final = not spool and sources[0].existing == "skip"
         rate = None if spool else sources[0].rate
         self._rate: Final = config.rate(rate) if rate else math.inf
+        waits = [s.suppress_if_on_bus for s in sources if s.suppress_if_on_bus]
+        self._wait: Final = max(map(config.duration, waits), default=0)
         self._credit = min(self._rate, BATCH)
         self._credit_at = time.monotonic()
         self._folders: Final = maildir.Folders(path, subfolders=self.subfolders)
@@ -93,7 +94,6 @@ class Place:
         self._stranded = 0
         self._stranded_at = -math.inf
         self._told: set[str] = set()
-        self._silence: Final = Silence(sources, time.monotonic())
 
     @property
     def backlog(self) -> int:
@@ -111,7 +111,7 @@ class Place:
         told = [f"{self.path}: {self.trouble}"] if self.trouble else []
         if self._stranded:
             told.append(f"{self.path}: {self._stranded} stranded in its tmp")
-        return told + self._silence.alarms(time.monotonic())
+        return told
 
     def doubt(self) -> None:
         """Have everything looked through at the next `look`."""
@@ -166,9 +166,6 @@ class Place:
             raise
         for (found, _), outcome in zip(taken, outcomes, strict=False):
             self._finish(found, outcome.verdict.verdict)
-        # (Of a mail that ended us nobody looked whose it was.)
-        told = (outcome for outcome in outcomes if outcome.verdict.code != "crashed")
-        self._silence.heard((s for one in told for s in one.sources), time.monotonic())
         self._backlog.extendleft(found for found, _ in reversed(taken[len(outcomes) :]))
         return len(outcomes)
 
@@ -277,6 +274,9 @@ class Place:
         size = 0
         while self._backlog and len(taken) < limit and size < BATCH_BYTES:
             found = self._backlog.popleft()
+            if (left := self._too_early(found)) > 0:
+                self._again_at = min(self._again_at, time.monotonic() + left)
+                continue
             try:
                 raw = maildir.read(found.path, limit=self._gateway.max_mail)
             except Vanished:
@@ -297,6 +297,16 @@ class Place:
                 self._credit -= 1
                 taken.append((found, self._delivery(found, raw)))
         return taken
+
+    def _too_early(self, found: Found) -> float:
+        """Return for how long its archive has still time to speak for itself, in seconds."""
+        if not self._wait:
+            return 0
+        with contextlib.suppress(OSError):
+            left = found.path.lstat().st_mtime + self._wait - time.time()
+            # (What says that it is of the future waits for nobody.)
+            return left if left <= self._wait else 0
+        return 0
 
     def _odd(self, found: Found) -> Delivery:
         # 200 MB are not read to find out whether they would have been of interest.

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -16,8 +17,10 @@ import msgspec
 from mailbridge import config as configuration
 from mailbridge import failpoint, maildir
 from mailbridge.bridge import compose
+from mailbridge.bridge.attention import Attention
 from mailbridge.bridge.deliver import Gateway, Settings
 from mailbridge.bridge.loop import Loop, Stop
+from mailbridge.bridge.onbus import OnBus
 from mailbridge.bridge.places import Place
 from mailbridge.bridge.prove import Prover
 from mailbridge.bridge.state import State, make, opened
@@ -30,6 +33,9 @@ from mailbridge.rules import load as load_rules
 from mailbridge.service import notify, watchdog_seconds
 
 log = logging.getLogger("mailbridge.bridge")
+
+JOURNAL: Final = "journal.db"
+"""What the relay of this state keeps, where it has one."""
 
 SPOOL_NAME: Final = "spool"
 """Name of the source of mail that came by the pipe and that no configured source names."""
@@ -118,14 +124,26 @@ def settings(config: Config, *, accept_test: bool) -> Settings:
 class Bridge:
     """An open state, its gateway and its Maildirs."""
 
-    def __init__(self, config: Config, state: State, *, accept_test: bool) -> None:
+    def __init__(
+        self, config: Config, state: State, *, accept_test: bool, on_bus: OnBus | None = None
+    ) -> None:
         self.config: Final = config
         self.state: Final = state
+        settled = settings(config, accept_test=accept_test)
+        self.attention: Final = Attention(
+            config.source,
+            state.outbox,
+            origin=settled.origin,
+            now=datetime.now(UTC),
+            clock=time.monotonic(),
+        )
         self.gateway: Final = Gateway(
             state.outbox,
             state.quarantine,
-            settings(config, accept_test=accept_test),
+            settled,
             prover=Prover(config.source),
+            on_bus=on_bus,
+            attention=self.attention,
         )
         self.places: Final = [
             Place(path, sources, state.outbox, self.gateway, spool=spool)
@@ -157,6 +175,7 @@ class Bridge:
             started=process_start(),
             watchdog=watchdog_seconds(),
             alarms=self.gateway.alarms,
+            attention=self.attention,
             healthy=healthy,
         )
         try:
@@ -235,7 +254,9 @@ def bridge(config: Config, *, accept_test: bool, sending: bool = True) -> Iterat
         except OSError as error:
             raise StorageFailed(f"{state.spool}: cannot be made: {error.strerror}") from error
         failpoint.reached("state-made")
-        yield Bridge(config, state, accept_test=accept_test)
+        on_bus = OnBus(directory / JOURNAL, state.key.entity)
+        stack.callback(on_bus.close)
+        yield Bridge(config, state, accept_test=accept_test, on_bus=on_bus)
 
 
 _TICKS: Final = 0.05

@@ -39,6 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
         for tag, on in tags.items():
             unasked = f"   ({_UNASKED[on]})" if _UNASKED[on] else ""
             print(f"      {tag}{unasked}")
+    if not arguments.json:
+        print("\nof no kind, by the bridge itself")
     for payload in own.PAYLOADS:
         tag, summary = f"{NAMESPACE}.{payload.NAME}", own.summary(payload)
         if arguments.json:
@@ -46,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
             switch = {"tag": tag, "default": payload.DEFAULT}
             print(json.dumps({**nobody, "summary": summary, "tags": [switch]}))
         else:
-            print(f"\nof no kind, by the bridge itself\n  {tag}: {summary}")
+            print(f"  {tag}: {summary}")
     if not arguments.json:
         print('\nA source switches a tag on with its last word, as: emit = ["bug-commented"]')
     return 0
