@@ -28,6 +28,9 @@ PUBLISH: Final = "tcp://127.0.0.1:5582"
 READ: Final = "tcp://127.0.0.1:5583"
 """Our defaults keep clear of Lighthouse's 5570 to 5572: a first run on its host cannot stop it."""
 
+LONGEST_WAIT: Final = 3600
+"""Seconds that a mail may wait for its archive to speak for itself (`suppress_if_on_bus`)."""
+
 Require = Literal["archive-signature", "dkim", "authres", "hop", "channel", "none"]
 
 
@@ -61,6 +64,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     pool_url: str | None = None
     stand_in: bool = False
     """Uploads go out under Laniakea's own tags; see `_check_stand_in` for when."""
+    suppress_if_on_bus: str | None = None
+    """Uploads that the bus carries natively within this time are not emitted."""
     subfolders: bool = False
     """Maildir++ subfolders (`.name/`) are watched too."""
 
@@ -201,6 +206,10 @@ def _check_source(source: Source, where: str) -> None:
     after(source.after, f"{where}: after")
     if source.rate:
         rate(source.rate, f"{where}: rate")
+    if source.suppress_if_on_bus:
+        key = f"{where}: suppress_if_on_bus"
+        if duration(source.suppress_if_on_bus, key) > LONGEST_WAIT:
+            raise ConfigError(f"{key}: {source.suppress_if_on_bus!r}: an hour is the longest wait")
     if source.expect_every:
         duration(source.expect_every, f"{where}: expect_every")
 

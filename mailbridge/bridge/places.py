@@ -127,9 +127,12 @@ class Place:
         if self._backlog:
             self._missed = True
             return
-        if self._more or time.monotonic() >= self._again_at:
+        is_due = time.monotonic() >= self._again_at
+        if self._more or is_due:
             self._folders.doubt()
-        self._more, self._missed, self._again_at = False, False, math.inf
+        self._more, self._missed = False, False
+        if is_due:
+            self._again_at = math.inf
         try:
             if self._id is None:
                 self._first_sight(started)

@@ -13,6 +13,7 @@ from mailbridge.bridge.compose import Composed, Examined
 from mailbridge.bridge.confirm import strongest
 from mailbridge.bridge.delivery import Delivery, Outcome, route
 from mailbridge.bridge.issue import Issuer
+from mailbridge.bridge.onbus import OnBus
 from mailbridge.bridge.quarantine import Note, Quarantine
 from mailbridge.config import Source
 from mailbridge.event import LANIAKEA_ARCHIVE
@@ -69,11 +70,13 @@ class Ledger:
         quarantine: Quarantine,
         origin: str | None,
         clock: Callable[[], datetime],
+        on_bus: OnBus | None = None,
     ) -> None:
         self._outbox: Final = outbox
         self._quarantine: Final = quarantine
         self._clock: Final = clock
         self._issuer: Final = Issuer(outbox, origin)
+        self._on_bus: Final = on_bus
         self._digests: Final[set[str]] = set()
         """Who was told by now that nothing comes of digests."""
 
@@ -99,9 +102,23 @@ class Ledger:
         uploads = frozenset(upload for one in told for upload in one.uploads)
         if self._issuer.comes_back(uploads):
             verdict, events = _LOOP, ()
+        if (teller := self._natively(mail, events)) and verdict.verdict == "events":
+            reason = f"{teller} told of it on the bus"
+            verdict, events = Verdict("ignored", "on-bus", reason), ()
         if verdict.verdict == "quarantined":
             self.keep(mail.delivery, mail.sha256, mail.route, verdict, best)
         return Judged(mail, verdict, events, uploads)
+
+    def _natively(self, mail: Routed, events: Sequence[Composed]) -> str | None:
+        """Return who told of all *events* on the bus, if that matters to the sources of *mail*."""
+        asking = {source.name for source in mail.sources if source.suppress_if_on_bus}
+        if not self._on_bus or not asking:
+            return None
+        tellers = [
+            self._on_bus.teller(event, self._clock()) if event.common.source in asking else None
+            for event in events
+        ]
+        return tellers[0] if tellers and all(tellers) else None
 
     def keep(  # noqa: PLR0913 - what a note says
         self,

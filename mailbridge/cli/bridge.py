@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mailbridge.config import Submit
+    from mailbridge.config import Config, Submit
 
 SUMMARY = "The bridge alone: Maildirs to a relay, or to a Lighthouse"
 GROUP = "run the gateway"
@@ -56,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     set_up_logging()
     config = with_maildirs(configured(arguments), arguments)
     config = msgspec.structs.replace(config, submit=_submit(config.submit, arguments))
+    _check_asked(config)
     to, lighthouse = config.submit.to, config.submit.lighthouse
     with ExitStack() as stack:
         stop = stack.enter_context(StopSignal())
@@ -76,6 +77,18 @@ def run(arguments: argparse.Namespace) -> int:
             ready = [f"submit={lighthouse.submit}", f"publish={lighthouse.publish}"]
         ours.run(targets, stop, ready=" ".join([*ready, f"key={entity}"]))
     return 0
+
+
+def _check_asked(config: Config) -> None:
+    """Return if all that the sources ask for is to be had without a relay of our own."""
+    from mailbridge.errors import ConfigError
+
+    for source in config.source:
+        if source.suppress_if_on_bus:
+            raise ConfigError(
+                f"source {source.name!r}: suppress_if_on_bus: asks the relay of this process, which"
+                " 'mailbridge run' has; relay.upstream lets that follow another, or a Lighthouse"
+            )
 
 
 def _submit(submit: Submit, arguments: argparse.Namespace) -> Submit:

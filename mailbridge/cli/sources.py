@@ -70,6 +70,7 @@ def _lines(source: Source, switches: Mapping[str, str]) -> list[str]:
         ("after", source.after),
         ("existing", {"skip": "skipped", "emit": "emitted"}[source.existing]),
         ("namespace", source.namespace),
+        ("waits", f"{source.suppress_if_on_bus} for the bus" if source.suppress_if_on_bus else ""),
         ("stand-in", "uploads under _lk.archive.*" if source.stand_in else ""),
     ]
     return [source.name, *(f"  {name + ':':<14}{told}" for name, told in facts if told)]
