@@ -85,11 +85,22 @@ def copy(path: Path, to: Path) -> None:
 
 def connect(path: Path) -> sqlite3.Connection:
     """Return a connection to the database *path*, made readable by us alone if it is missing."""
-    # The file is born closed: SQLite itself would make it as the umask says.
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, OURS_ALONE))
+    make(path)
     # A back-fill beside a daemon holds the right to write for milliseconds; a minute is an illness.
     return sqlite3.connect(path, timeout=60, isolation_level=None)
+
+
+def make(path: Path) -> None:
+    """Make the file *path* where it is missing.  Raises `StorageFailed`."""
+    # It is born closed: SQLite itself would make it as the umask says.
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, OURS_ALONE))
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise StorageFailed(
+            f"{path}: cannot be made: {error.strerror}; can this user write there?"
+        ) from error
 
 
 def settle(db: sqlite3.Connection) -> None:

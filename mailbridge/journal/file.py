@@ -193,9 +193,7 @@ def _open(path: Path, *, readonly: bool) -> sqlite3.Connection:
         if not os.access(path.parent, os.W_OK) and not wal.exists():
             uri += "&immutable=1"
         return sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
-    # The file is born closed: SQLite itself would make it as the umask says.
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    database.make(path)
     # A relay opens it in one thread, so that errors come there, and uses it in another.
     return sqlite3.connect(
         path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False

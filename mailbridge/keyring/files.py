@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -11,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from mailbridge.errors import MailbridgeError, NeedsOperator
+from mailbridge.errors import MailbridgeError, NeedsOperator, StorageFailed
 from mailbridge.signing import SigningKey, VerifyKey, from_base64, is_entity
 
 SECRET: Final = ".key_secret"  # noqa: S105 - the end of a file's name
@@ -128,7 +129,7 @@ def _read(path: Path, *, closed: bool = False) -> str:
                 raise NeedsOperator(f"{path}: others may touch this secret key; chmod 600 {path}")
             raw = file.read(_MAX_KEY_FILE + 1)
     except OSError as error:
-        raise NeedsOperator(f"{path}: cannot be read: {error.strerror}") from error
+        raise _failed(f"{path}: cannot be read", error) from error
     if len(raw) > _MAX_KEY_FILE:
         raise NeedsOperator(f"{path}: no key file: larger than {_MAX_KEY_FILE} bytes")
     return raw.decode("utf-8", "replace")
@@ -172,18 +173,19 @@ def make_directory(directory: Path) -> None:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise NeedsOperator(f"{directory}: cannot be made: {error.strerror}") from error
+        raise _failed(f"{directory}: cannot be made", error) from error
 
 
 @contextlib.contextmanager
 def written(path: Path, text: str, mode: int) -> Iterator[Path]:
-    """Give a file beside *path* with *text*, on disk, born with *mode*; gone afterwards."""
+    """
+    Give a file beside *path* with *text*, on disk, born with *mode*; gone afterwards.
+
+    Raises `StorageFailed` or `NeedsOperator`; but `FileExistsError` as it comes.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    except OSError as error:
-        raise NeedsOperator(f"{path}: cannot be written: {error.strerror}") from error
-    try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
@@ -194,8 +196,22 @@ def written(path: Path, text: str, mode: int) -> Iterator[Path]:
             os.fsync(folder)
         finally:
             os.close(folder)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise _failed(f"{path}: cannot be written", error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            # (It holds nothing that must not be there; the disk is the trouble being told.)
+            temporary.unlink(missing_ok=True)
+
+
+def _failed(what: str, error: OSError) -> StorageFailed | NeedsOperator:
+    # What passes by itself, or with room on the disk, must not keep a service from being restarted.
+    passing = error.errno in (
+        *(errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+    )
+    return (StorageFailed if passing else NeedsOperator)(f"{what}: {error.strerror}")
 
 
 def _write_new(path: Path, text: str, mode: int) -> None:
