@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -16,6 +17,7 @@ from mailbridge.bridge.deliver import Delivery, Gateway, Outcome, Settings
 from mailbridge.bridge.own import payloads
 from mailbridge.bridge.prove import Prover
 from mailbridge.bridge.quarantine import Quarantine
+from mailbridge.cli import main
 from mailbridge.config import Source
 from mailbridge.event import SignedEvent, event_uuid, read_event
 from mailbridge.outbox import Outbox
@@ -59,13 +61,17 @@ class Site:
         sources: Sequence[Source] = (),
         confirm: bool = False,
         backfill: bool = False,
+        again: bool = False,
     ) -> list[Outcome]:
         asked = tuple(sources) or (source(),)
         gateway = Gateway(
             self.outbox, self._quarantine, self._settings, prover=Prover(asked), clock=lambda: NOON
         )
         return gateway.deliver(
-            [Delivery(raw, asked, NOON, confirm=confirm, backfill=backfill) for raw in mails]
+            [
+                Delivery(raw, asked, NOON, confirm=confirm, backfill=backfill, again=again)
+                for raw in mails
+            ]
         )
 
     @property
@@ -214,6 +220,35 @@ def test_asked_again_a_mail_that_falls_short_by_now_stays_what_it_was(site: Site
 
     assert codes(outcomes) == ["duplicate same-mail"]
     assert not site.outbox.quarantined()
+
+
+def test_what_waited_in_quarantine_confirms_when_it_is_tried_again(site: Site) -> None:
+    site.deliver(listed(1))
+    proved = HOP + upload(1)
+
+    waits = site.deliver(proved, sources=[source(require="authres")])
+    goes = site.deliver(proved, sources=[source(require="hop")], again=True)
+
+    assert codes([*waits, *goes]) == ["quarantined unproved", "events confirmed"]
+
+
+def test_ingest_of_the_same_file_again_confirms_by_what_is_configured_since(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mail, toml = tmp_path / "mail", tmp_path / "mailbridge.toml"
+    mail.write_bytes(HOP + upload(1))
+    told = []
+    for hops in ("", f'hops = ["{HOST}"]', f'hops = ["{HOST}"]'):
+        toml.write_text(
+            f'state = "{tmp_path}/state"\nentity = "mailbridge.lists.example.org"\n'
+            f'[[source]]\nname = "changes"\nlists = ["devel-changes.lists.example.org"]\n{hops}\n'
+        )
+        assert main(["-c", str(toml), "ingest", "--json", str(mail)]) == 0
+        told.append(json.loads(capsys.readouterr().out))
+
+    assert [one["outcome"] for one in told] == ["events", "events", "duplicate"]
+    assert told[1]["reason"] == "news that is out, and better backed now"
+    assert [len(one["uuids"]) for one in told] == [1, 2, 2]
 
 
 # -- what ------------------------------------------------------------------------------------------
