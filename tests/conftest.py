@@ -20,6 +20,9 @@ from mailbridge.signing import SigningKey
 from tests.edge_cases import EDGE_CASES
 from tests.faults import FAULTS
 
+# They need atheris, of the extra `[fuzz]`; they are run by name.
+collect_ignore = ["fuzz"]
+
 NOON: Final = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 """When tests take place, where the code is told the time."""
 
