@@ -65,11 +65,24 @@ def _outbox(config: Config) -> dict[str, Any]:
 
 
 def _journal(path: Path) -> dict[str, Any]:
+    import json
+
     from mailbridge.journal import Journal
 
     with Journal.open(path, readonly=True) as journal:
         feeds = {feed: state.head.seq for feed, state in journal.feeds().items()}
-        return {"events": journal.head(), "feeds": feeds}
+        holes = {feed: [hole[:2] for hole in journal.holes(feed)] for feed in feeds}
+        forks = {feed: sorted({seq for seq, _ in journal.forks(feed)}) for feed in feeds}
+        return {
+            "events": journal.head(),
+            "feeds": feeds,
+            "missing": {feed: found for feed, found in holes.items() if found},
+            "forks": {feed: found for feed, found in forks.items() if found},
+            **{
+                kind: {name: json.loads(seen) for name, seen in journal.remembered(kind).items()}
+                for kind in ("upstream", "peer")
+            },
+        }
 
 
 def _is_running(state: Path) -> bool:
@@ -104,6 +117,23 @@ def _lines(told: dict[str, Any]) -> list[str]:
         if outbox["quarantined"]:
             lines.append(f"         {outbox['quarantined']} wait in 'mailbridge quarantine list'")
     if journal := told.get("journal"):
-        lines.append(f"journal  {journal['events']} events")
-        lines += [f"         {seq} of {feed}" for feed, seq in journal["feeds"].items()]
+        lines += _journal_lines(journal)
+    return lines
+
+
+def _journal_lines(journal: dict[str, Any]) -> list[str]:
+    lines = [f"journal  {journal['events']} events"]
+    for feed, seq in journal["feeds"].items():
+        lines.append(f"         {seq} of {feed}")
+        for first, last in journal["missing"].get(feed, ()):
+            lines.append(f"         of these {first} to {last} are missing, and nobody had them")
+        lines += [
+            f"         two events have its number {number}: the proof is kept"
+            for number in journal["forks"].get(feed, ())
+        ]
+    for kind in ("upstream", "peer"):
+        for name, seen in journal[kind].items():
+            how = "there" if seen["up"] else "not there"
+            when = f"heard last {seen['seen']}" if seen["seen"] else "never heard"
+            lines.append(f"{kind:<8} {name}: {how}, {when}, {seen['events']} events new to us")
     return lines

@@ -38,6 +38,8 @@ class Position(msgspec.Struct, forbid_unknown_fields=True):
     newest: Place
     whole: bool = False
     """Followed from number 1 on: a tag not seen yet has count 0."""
+    holes: list[tuple[int, int]] = []
+    """First and last numbers of what a relay said that nobody has: it may come late."""
 
 
 class Step(Enum):
@@ -50,6 +52,8 @@ class Step(Enum):
     """Something lies in between: the links from the anchor on must be fetched."""
     UNKNOWN = "unknown"
     """The first event that we see of its feed."""
+    LATE = "late"
+    """It was said to be missing, and we went on without it."""
 
 
 class Chain:
@@ -66,6 +70,8 @@ class Chain:
         if at is None:
             return Step.UNKNOWN
         newest = at.newest
+        if any(first <= link.seq <= last for first, last in at.holes):
+            return Step.LATE
         if link.seq <= newest.seq:
             known = newest.hash if link.seq == newest.seq else self._shown_at(link)
             if known not in (None, event.hash):
@@ -99,7 +105,35 @@ class Chain:
             self._put(link.id, newest, whole=at.whole)
         else:
             self._shown.setdefault(link.id, {})[link.seq] = event.hash
-            self.positions[link.id] = Position(anchor=at.anchor, newest=newest, whole=at.whole)
+            self.positions[link.id] = Position(
+                anchor=at.anchor, newest=newest, whole=at.whole, holes=at.holes
+            )
+
+    def skip(self, feed: str, last: int, hashed: str | None) -> None:
+        """
+        Go on behind number *last* of *feed*, with the hash *hashed*.
+
+        What is missing may have had any tag: each is counted anew.
+        """
+        at = self.positions[feed]
+        first = at.anchor.seq + 1
+        anchor = Place(seq=last, hash=hashed, tags={})
+        newest = anchor if last >= at.newest.seq else at.newest
+        holes = [*at.holes, (first, last)]
+        self.positions[feed] = Position(anchor=anchor, newest=newest, holes=holes)
+        if newest is anchor:
+            self._shown.pop(feed, None)
+
+    def fill_late(self, link: FeedLink) -> None:
+        """Take the event with this *link*, which `step` called late, as shown."""
+        at = self.positions[link.id]
+        holes = []
+        for first, last in at.holes:
+            if first <= link.seq <= last:
+                holes += [(first, link.seq - 1), (link.seq + 1, last)]
+            else:
+                holes.append((first, last))
+        at.holes = [(first, last) for first, last in holes if first <= last]
 
     def fill(self, event: VerifiedEvent, feed: str) -> None:
         """
@@ -127,10 +161,14 @@ class Chain:
                 raise _fork(link, "two events have it")
             self._put(feed, anchor, whole=at.whole)
         else:
-            self.positions[feed] = Position(anchor=anchor, newest=at.newest, whole=at.whole)
+            self.positions[feed] = Position(
+                anchor=anchor, newest=at.newest, whole=at.whole, holes=at.holes
+            )
 
     def _put(self, feed: str, place: Place, *, whole: bool) -> None:
-        self.positions[feed] = Position(anchor=place, newest=place, whole=whole)
+        before = self.positions.get(feed)
+        holes = before.holes if before else []
+        self.positions[feed] = Position(anchor=place, newest=place, whole=whole, holes=holes)
         self._shown.pop(feed, None)
 
     def _shown_at(self, link: FeedLink) -> str | None:

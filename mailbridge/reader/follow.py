@@ -23,6 +23,7 @@ from mailbridge.errors import (
     UnknownOrigin,
 )
 from mailbridge.event import FeedLink, SignedEvent, VerifiedEvent, read_event
+from mailbridge.feed import Hole, read_hole
 from mailbridge.reader.chain import Chain, Position, Step
 from mailbridge.reader.heads import Told, read_feeds
 from mailbridge.reader.keys import Keys
@@ -126,6 +127,10 @@ class Follow:
         step = self._chain.step(event, link)
         if step is Step.SEEN:
             return False
+        if step is Step.LATE:
+            self._chain.fill_late(link)
+            _log.warning("feed %s: number %d, which was missing, came late", link.id, link.seq)
+            return True
         if step is Step.UNKNOWN:
             if not self.from_start or link.seq == 1 or not self._reach_back(link):
                 self._chain.begin(event, link)
@@ -247,11 +252,15 @@ class Follow:
         """Follow *feed* by the links in *answer*; what is not *given* yet of them is due."""
         shown = answer.header.get("shown")
         links, twins = _taken_apart(answer)
+        holes = self._holes(feed, answer)
         for raw in links:
             event = self._link(raw, feed)
             link = event.feed
-            if link is None or link.seq > last:
+            if link is None:
                 break
+            self._skip(feed, min(link.seq - 1, last), holes)
+            if link.seq > last:
+                return
             self._chain.fill(event, feed)
             self._filling[feed] = link.seq
             if self.positions[feed].newest.seq == link.seq:
@@ -263,6 +272,34 @@ class Follow:
             elif not self._is_double(event, link, twins):
                 self._kept.add(event.hash)
                 self.due.append(event)
+
+    def _holes(self, feed: str, answer: Answer) -> list[Hole]:
+        """Return what the relay says of *feed* that it has not and nobody could give it."""
+        told = answer.header.get("holes")
+        holes = []
+        for note in told if isinstance(told, list) else []:
+            try:
+                hole = read_hole(note if isinstance(note, dict) else {})
+                self._keys.check_relay(note)
+            except BadInput as error:
+                raise BadProof(f"feed {feed}: what is said to be missing: {error}") from error
+            if hole.feed == feed:
+                holes.append(hole)
+        return holes
+
+    def _skip(self, feed: str, last: int, holes: Sequence[Hole]) -> None:
+        """Go on behind what is missing of *feed* up to number *last*, if the relay admits that."""
+        wanted = self.positions[feed].anchor.seq + 1
+        hole = next((hole for hole in holes if hole.first <= wanted <= hole.last), None)
+        if hole is None or last < wanted:
+            return
+        # (Its first ones may have come since; its hash is that of its last one.)
+        end = min(last, hole.last)
+        self._chain.skip(feed, end, hole.hash if end == hole.last else None)
+        self._alarm(
+            f"feed {feed}: numbers {wanted} to {end} are missing: {self._relay.url} says that"
+            " nobody has them"
+        )
 
     def _link(self, raw: bytes, feed: str) -> VerifiedEvent:
         wanted = self.positions[feed].anchor.seq + 1

@@ -113,6 +113,19 @@ class Keys:
         """Return the keys by entity; a file here is stronger than what a relay told."""
         return {**self._told, **self._files.current()} if self._told else self._files.current()
 
+    def check_relay(self, note: Mapping[str, Any]) -> None:
+        """
+        Return if what a relay signed in *note* is its word, as far as its key is known here.
+
+        Raises `BadSignature` or `MalformedEvent`.
+        """
+        known = self._known.keys(self._url, "relay") if self._known else {}
+        known |= self.current()
+        signers = note.get("signatures")
+        for entity in signers if isinstance(signers, dict) else ():
+            if entity in known:
+                check_note(note, known, entity)
+
     def meet(self, asks: Asks) -> None:
         """Check the relay against the fingerprint that was brought.  Raises `NotPermitted`."""
         if self._pin is None or self._told:

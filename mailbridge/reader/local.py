@@ -56,7 +56,8 @@ class JournalAsker:
                 links = journal.links(fields["feed"], fields["after"], fields["limit"], _PAGE_BYTES)
             except RelayGone as error:
                 raise Refused("pruned", str(error)) from error
-            return Answer(links.told(), links.frames())
+            holes = [parse_json(hole.note) for hole in links.holes]
+            return Answer({**links.told(), "holes": holes}, links.frames())
         if op == "feeds":
             feeds = {
                 feed: {

@@ -103,7 +103,8 @@ class Mirror:
             seen = Seen(up=link.is_up, seen=before.seen if before else None, events=link.events)
             if link.was_heard:
                 seen.seen = now.isoformat(timespec="seconds")
-            if before is None or before.up != seen.up or (often and before != seen):
+            is_news = before is None or (before.up, before.seen is None) != (seen.up, not seen.seen)
+            if is_news or (often and before != seen):
                 link.was_heard = False
                 self._told[link.name] = seen
                 self._intake.remember(link.kind, link.name, msgspec.json.encode(seen).decode())
