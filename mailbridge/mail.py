@@ -1,41 +1,23 @@
-"""
-Bytes to `Mail`: bounded before any parser sees them, headers first, the body only when asked for.
-
-Headers are what the standard library's `compat32` policy makes of them (tests/test_mail.py), at a
-fifth of its price.  `email.policy.default` never touches input: fifty kilobytes of quotes cost it
-twenty seconds (cpython#136063).
-"""
+"""Bytes to `Mail`: bounded before any parser sees them, headers first, the body when asked for."""
 
 from __future__ import annotations
 
-import binascii
 import hashlib
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from functools import cached_property
 from typing import Final
 
-from mailbridge import mime, plain
+from mailbridge import headers, mime, plain
 from mailbridge.errors import MalformedMail
 from mailbridge.payloads import Person, address
 
 MAX_MAIL: Final = 25 * 1024 * 1024
-MAX_HEADERS: Final = 256 * 1024
-MAX_FIELD: Final = 64 * 1024
-MAX_FIELDS: Final = 500
 MAX_ID: Final = 300
 MAX_ATTACHED: Final = 10
 """Messages inside a mail that are looked at; a closed bug's mail has two."""
 
-_END_OF_HEADERS: Final = re.compile(rb"\A\r?\n|\n\r?\n")
-_NAME: Final = re.compile(rb"[!-9;-~]+:")
-_FIELD: Final = re.compile(r"([!-9;-~]++):[ \t]*+([^\n]*+(?:\n[ \t][^\n]*+)*+)\n?")
-_ALL_FIELDS: Final = re.compile(r"(?:[!-9;-~]++:[^\n]*+(?:\n[ \t][^\n]*+)*+(?:\n|\Z))*+")
-_FOLD: Final = re.compile(r"\r?\n[ \t]+")
-_BLANKS: Final = re.compile("[\x00-\x20\x7f-\xa0\u2028\u2029]+")
-_ENCODED: Final = re.compile(r"=\?([^?\s]{1,80})\?([bBqQ])\?([^?\s]*)\?=")
 _MBOX_LINE: Final = re.compile(rb"\A(?:>?From [^\r\n]*\r?\n)+")
 # Every header that a row of the family table needs; see family.py.
 _MARKER: Final = re.compile(
@@ -92,7 +74,7 @@ class Mail:
         key = name.lower()
         if key not in self._told:
             values = self._fields.get(key)
-            self._told[key] = _clean(values[0]) if values else None
+            self._told[key] = headers.clean(values[0]) if values else None
         return self._told[key]
 
     def has(self, *names: str) -> bool:
@@ -101,7 +83,7 @@ class Mail:
 
     def headers(self, name: str) -> list[str]:
         """Return every header *name*, in order, each as `header` would."""
-        return [_clean(value) for value in self._fields.get(name.lower(), ())]
+        return [headers.clean(value) for value in self._fields.get(name.lower(), ())]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -136,13 +118,13 @@ class Mail:
     @cached_property
     def date(self) -> datetime | None:
         """What Date claims, in UTC; None where it is missing or no date."""
-        return _date(self.header("Date") or "")
+        return headers.date(self.header("Date") or "")
 
     @cached_property
     def received(self) -> datetime | None:
         """When the topmost Received says the mail arrived, in UTC."""
         value = (self.outer or self).header("Received") or ""
-        return _date(value.rpartition(";")[2])
+        return headers.date(value.rpartition(";")[2])
 
     @cached_property
     def is_generated(self) -> bool:
@@ -208,7 +190,7 @@ class Mail:
     @cached_property
     def file_names(self) -> list[str]:
         """The names of the files attached, each as one clean line."""
-        return [_clean(name) for name in self._parsed.file_names]
+        return [headers.clean(name) for name in self._parsed.file_names]
 
     @cached_property
     def _leaves(self) -> Sequence[mime.Leaf]:
@@ -255,9 +237,9 @@ def has_marker(raw: bytes) -> bool:
     >>> has_marker(b"X-DAK: dak rm\\n\\n"), has_marker(b"Subject: x\\n\\nX-DAK: dak rm\\n")
     (True, False)
     """
-    start = raw[: MAX_HEADERS + 1]
-    end = _END_OF_HEADERS.search(start)
-    return _MARKER.search(start, 0, end.start() if end else len(start)) is not None
+    start = raw[: headers.MAX_HEADERS + 1]
+    end = headers.end_of_headers(start)
+    return _MARKER.search(start, 0, end[0] if end else len(start)) is not None
 
 
 def person(text: str) -> Person:
@@ -269,7 +251,7 @@ def person(text: str) -> Person:
     >>> person("jrh@example.org (J. Random Hacker)")
     Person(name='J. Random Hacker', address='jrh@example.org')
     """
-    line = _clean(text)
+    line = headers.clean(text)
     word, _, comment = line.partition(" ")
     if comment.startswith("(") and comment.endswith(")") and "@" in word[1:-1]:
         return Person(_name(comment[1:-1]), address(word))
@@ -294,7 +276,7 @@ def one_line(text: str) -> str:
     >>> one_line("jane@example.org (=?utf-8?b?SsOhbmU=?=)")
     'jane@example.org (Jáne)'
     """
-    return _clean(text)
+    return headers.clean(text)
 
 
 def strip_list_prefixes(subject: str) -> str:
@@ -320,50 +302,15 @@ def _read(raw: bytes, limit: int, *, outer: Mail | None = None, inside: bool = F
         raise MalformedMail(f"{len(raw)} bytes, more than the {limit} allowed")
     if not raw or raw.isspace():
         raise MalformedMail("an empty mail")
-    end = _END_OF_HEADERS.search(raw, 0, MAX_HEADERS + 4)
-    if end is None and len(raw) > MAX_HEADERS:
-        raise MalformedMail(f"headers of more than {MAX_HEADERS} bytes")
-    body = end.end() if end else len(raw)
-    block = raw[: end.start() + 1].lstrip(b"\r\n") if end else raw
-    fields = _fields(block)
+    end = headers.end_of_headers(raw)
+    if end is None and len(raw) > headers.MAX_HEADERS:
+        raise MalformedMail(f"headers of more than {headers.MAX_HEADERS} bytes")
+    body = end[1] if end else len(raw)
+    block = raw[: end[0]] if end else raw
+    fields = headers.fields(block)
     if end is None and not inside:
         raise MalformedMail("cut off in its headers: the empty line that ends them is missing")
     return Mail(raw, fields, body, outer=outer, inside=inside)
-
-
-def _fields(block: bytes) -> list[tuple[str, str]]:
-    """Return name and value of every header in *block*; raise `MalformedMail`."""
-    text = block.decode("ascii", "surrogateescape")
-    found = _FIELD.findall(text)
-    by_the_book = b"\0" not in block and len(found) <= MAX_FIELDS and len(block) <= MAX_FIELD
-    if not by_the_book or not _ALL_FIELDS.fullmatch(text) or b"\r" in block:
-        _check_headers(block)
-    if b"\r" in block:
-        return [(name, value.rstrip("\r")) for name, value in found]
-    return found
-
-
-def _check_headers(block: bytes) -> None:
-    """Raise `MalformedMail` for headers that nobody honest writes."""
-    if b"\0" in block:
-        raise MalformedMail("a NUL in the headers")
-    if b"\r" in block.replace(b"\r\n", b"\n"):
-        raise MalformedMail("a bare CR in the headers: parsers differ where a header begins")
-    fields = length = 0
-    for line in block.split(b"\n"):
-        if line[:1] in (b" ", b"\t"):
-            if not fields:
-                raise MalformedMail("the headers begin with a folded line")
-            length += len(line)
-        elif line not in (b"", b"\r"):
-            if not _NAME.match(line):
-                raise MalformedMail(f"no header: {line[:60]!r}")
-            fields += 1
-            length = len(line)
-        if length > MAX_FIELD:
-            raise MalformedMail(f"a header of more than {MAX_FIELD} bytes")
-    if fields > MAX_FIELDS:
-        raise MalformedMail(f"{fields} headers, more than the {MAX_FIELDS} allowed")
 
 
 def _is_from_its_list(mail: Mail) -> bool:
@@ -374,55 +321,3 @@ def _is_from_its_list(mail: Mail) -> bool:
     for value in mail.headers("List-Post"):
         named.add(value.lower().strip("<> ").removeprefix("mailto:"))
     return sender in named or sender.replace("@", ".", 1) == mail.list_id
-
-
-def _clean(value: str) -> str:
-    text = value if value.isascii() else mime.decoded(_bytes_of(value), None)
-    if "=?" in text:
-        text = _decode_words(_FOLD.sub(" ", text))
-    return _BLANKS.sub(" ", text).strip()
-
-
-def _bytes_of(value: str) -> bytes:
-    return value.encode("utf-8", "surrogateescape")
-
-
-def _decode_words(text: str) -> str:
-    """RFC 2047: blanks between two encoded words vanish, a character may be cut across two."""
-    found: list[str] = []
-    pending = b""
-    charset = ""
-    end = 0
-    for word in _ENCODED.finditer(text):
-        between = text[end : word.start()]
-        if between.strip() or not pending or word[1].lower() != charset:
-            if pending:
-                found.append(mime.decoded(pending, charset))
-                between = between if between.strip() else ""
-            found.append(between)
-            pending = b""
-        charset = word[1].lower()
-        pending += _word_bytes(word[2], word[3])
-        end = word.end()
-    if pending:
-        found.append(mime.decoded(pending, charset))
-    found.append(text[end:])
-    return "".join(found)
-
-
-def _word_bytes(encoding: str, text: str) -> bytes:
-    if encoding in "qQ":
-        return binascii.a2b_qp(_bytes_of(text), header=True)
-    data = _bytes_of(text)
-    try:
-        return binascii.a2b_base64(data + b"=" * (-len(data) % 4))
-    except binascii.Error:
-        return data
-
-
-def _date(text: str) -> datetime | None:
-    try:
-        found = parsedate_to_datetime(text.strip()[:200])
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None

@@ -150,8 +150,8 @@ def parse(head: bytes, raw: bytes, start: int, *, may_be_open: bool = False) -> 
 def check(raw: bytes, start: int = 0) -> None:
     """Raise `MalformedMail` for a body that costs a parser more than it can be worth."""
     raw = raw[start:]
-    # (Of the mails that come, nearly all are too small for anything below to be too much.)
-    if len(raw) < MAX_BOUNDARIES and b"content-" not in raw.lower():
+    # (Of the mails that come nearly all are too small for anything below to be too much.)
+    if len(raw) < MAX_PART_FIELD and raw.lower().count(b"content-type:") <= MAX_CONTAINERS:
         return
     lines = raw.count(b"\n") + raw.count(b"\r") - raw.count(b"\r\n")
     if lines > MAX_LINES:

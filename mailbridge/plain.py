@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 MAX_DEPTH: Final = 5
 MAX_LEAVES: Final = 100
+MAX_REMEMBERED: Final = 200
+"""Characters of a header; most parts say what a thousand others say."""
 
 _NAME: Final = r"[A-Za-z0-9.+-]+"
 _VALUE: Final = r'(?:"[ !#-\[\]-~]*+"|[A-Za-z0-9_.:/+=?\x27()-]++)'
@@ -135,6 +138,17 @@ def _boundaries(raw: bytes, start: int, end: int, mark: bytes) -> Iterator[tuple
 
 
 def _typed(content_type: str | None, encoding: str | None) -> tuple[_Type, str]:
+    if len(content_type or "") + len(encoding or "") > MAX_REMEMBERED:
+        return _read(content_type, encoding)
+    return _remembered(content_type, encoding)
+
+
+@lru_cache(maxsize=256)
+def _remembered(content_type: str | None, encoding: str | None) -> tuple[_Type, str]:
+    return _read(content_type, encoding)
+
+
+def _read(content_type: str | None, encoding: str | None) -> tuple[_Type, str]:
     how = _ENCODING.fullmatch(encoding) if encoding is not None else None
     if encoding is not None and (how is None or how[1].lower() not in _ENCODINGS):
         raise _Irregular
