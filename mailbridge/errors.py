@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 
 class MailbridgeError(Exception):
     """
@@ -67,6 +69,22 @@ class StorageFailed(MailbridgeError):
     """Raised when a disk does not take or give what it should: full, broken, read-only."""
 
     exit_status = 74
+
+
+_PASSING = frozenset(
+    (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+)
+
+
+def not_done(what: str, error: OSError) -> StorageFailed | NeedsOperator:
+    """
+    Return *error* as one of ours, *what* being what could not be done.
+
+    A full or broken disk, or no descriptors left, may pass, and must keep no service from being
+    restarted; anything else (no permission, no such file) only a person can mend.
+    """
+    wrong = StorageFailed if error.errno in _PASSING else NeedsOperator
+    return wrong(f"{what}: {error.strerror}")
 
 
 class TryAgain(MailbridgeError):

@@ -195,11 +195,15 @@ class Daemon:
                     heard = "\n".join(self._lines)
                     raise AssertionError(f"never said {pattern!r}:\n{heard}")
 
-    def counted(self, pattern: str, count: int) -> bool:
-        """Wait until *count* lines of it match *pattern*.  False: it ended before that."""
+    def counted(self, pattern: str, count: int, *, unless: str = "(?!)") -> bool:
+        """
+        Wait until *count* lines of it match *pattern*.
+
+        False: before that it ended, or said *unless*.
+        """
         with self._news:
             while sum(1 for line in self._lines if re.search(pattern, line)) < count:
-                if self._ended:
+                if self._ended or any(re.search(unless, line) for line in self._lines):
                     return False
                 if not self._news.wait(PATIENCE):
                     heard = "\n".join(self._lines)

@@ -30,14 +30,18 @@ def require() -> None:
         pytest.skip(f"no tracing here: {done.stderr.strip()[:200]}")
 
 
-def inject(call: Call, what: str, when: int | str, *, state: Path) -> list[str]:
+def inject(
+    call: Call, what: str, when: int | str, *, state: Path, trace: Path | None = None
+) -> list[str]:
     """
     Return the words to start a process through: *what* happens to it at its *when*-th *call*.
 
-    strace counts for each thread apart, and only calls on the file, if one is named.
+    strace counts for each thread apart, and only calls on the file, if one is named.  A *trace* of
+    these calls is left, if wanted.
     """
     # (-D: what is started is our child, and strace the stranger.)
-    words = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call.name}"]
+    words = ["strace", "-D", "-f", "-qq", "-y", "-o", str(trace or "/dev/null")]
+    words += ["-e", f"trace={call.name}"]
     if call.file:
         words += ["-P", str(state / call.file)]
     return [*words, "-e", f"inject={call.name}:{what}:when={when}"]

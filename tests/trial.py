@@ -69,12 +69,17 @@ class Trial:
         return posts
 
     def trickle(
-        self, daemon: Daemon, count: int, *, between: Callable[[], None] = lambda: None
+        self,
+        daemon: Daemon,
+        count: int,
+        *,
+        between: Callable[[], None] = lambda: None,
+        unless: str = "(?!)",
     ) -> bool:
         """
         Deliver *count* mails, the next when *daemon* is through with one, and *between* is done.
 
-        False: it ended before.
+        False: before that it ended, or said *unless*.
         """
         told = 0
         for _ in range(count):
@@ -82,7 +87,7 @@ class Trial:
             # (Of a file that it had before to the last byte nothing is said.)
             if not post.what.endswith(" duplicate"):
                 told += len(post.news)
-            if not daemon.counted(TOLD, told):
+            if not daemon.counted(TOLD, told, unless=unless):
                 return False
             between()
         return True

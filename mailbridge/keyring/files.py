@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import secrets
@@ -12,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from mailbridge.errors import MailbridgeError, NeedsOperator, StorageFailed
+from mailbridge.errors import MailbridgeError, NeedsOperator, not_done
 from mailbridge.signing import SigningKey, VerifyKey, from_base64, is_entity
 
 SECRET: Final = ".key_secret"  # noqa: S105 - the end of a file's name
@@ -129,7 +128,7 @@ def _read(path: Path, *, closed: bool = False) -> str:
                 raise NeedsOperator(f"{path}: others may touch this secret key; chmod 600 {path}")
             raw = file.read(_MAX_KEY_FILE + 1)
     except OSError as error:
-        raise _failed(f"{path}: cannot be read", error) from error
+        raise not_done(f"{path}: cannot be read", error) from error
     if len(raw) > _MAX_KEY_FILE:
         raise NeedsOperator(f"{path}: no key file: larger than {_MAX_KEY_FILE} bytes")
     return raw.decode("utf-8", "replace")
@@ -173,7 +172,7 @@ def make_directory(directory: Path) -> None:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise _failed(f"{directory}: cannot be made", error) from error
+        raise not_done(f"{directory}: cannot be made", error) from error
 
 
 @contextlib.contextmanager
@@ -199,19 +198,11 @@ def written(path: Path, text: str, mode: int) -> Iterator[Path]:
     except FileExistsError:
         raise
     except OSError as error:
-        raise _failed(f"{path}: cannot be written", error) from error
+        raise not_done(f"{path}: cannot be written", error) from error
     finally:
         with contextlib.suppress(OSError):
             # (It holds nothing that must not be there; the disk is the trouble being told.)
             temporary.unlink(missing_ok=True)
-
-
-def _failed(what: str, error: OSError) -> StorageFailed | NeedsOperator:
-    # What passes by itself, or with room on the disk, must not keep a service from being restarted.
-    passing = error.errno in (
-        *(errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
-    )
-    return (StorageFailed if passing else NeedsOperator)(f"{what}: {error.strerror}")
 
 
 def _write_new(path: Path, text: str, mode: int) -> None:

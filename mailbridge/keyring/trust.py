@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import re
 import time
 import tomllib
@@ -12,7 +13,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from mailbridge.errors import ConfigError, NeedsOperator
+from mailbridge.errors import ConfigError, NeedsOperator, StorageFailed, not_done
 from mailbridge.event import NAMESPACE, TEST_NAMESPACE
 from mailbridge.keyring.files import PUBLIC, read_public, written
 from mailbridge.signing import VerifyKey, is_entity
@@ -33,7 +34,7 @@ def trusted(directory: Path) -> dict[str, VerifyKey]:
     Return the keys in the `*.key` files of *directory*, by entity; of a missing one, none.
 
     A bad file is logged and left out; so are two that name different keys for one entity, since
-    nobody can tell which was meant.
+    nobody can tell which was meant.  Raises `StorageFailed` where they cannot be read just now.
     """
     keys: dict[str, VerifyKey] = {}
     torn: set[str] = set()
@@ -75,26 +76,33 @@ class TrustedKeys:
     ) -> None:
         self._directories: Final = tuple(directories)
         self._clock: Final = clock
-        self._looked = -CHECK_EVERY
+        self._looked = -math.inf
         self._seen: tuple[_Seen, ...] | None = None
         self._keys: Mapping[str, VerifyKey] = {}
 
     def current(self) -> Mapping[str, VerifyKey]:
         """Return the keys by entity; of two directories with one entity, the first decides."""
         now = self._clock()
-        if self._seen is not None and now - self._looked < CHECK_EVERY:
+        if now - self._looked < CHECK_EVERY:
             return self._keys
         self._looked = now
-        files = [path for d in self._directories for path in sorted(d.glob(f"*{PUBLIC}"))]
-        seen = _look(files)
-        if seen != self._seen:
-            # (Looked at first, read second: a file that changes in between is read again.)
-            self._seen = seen
-            keys: dict[str, VerifyKey] = {}
-            for directory in self._directories:
-                keys = trusted(directory) | keys
-            self._keys = keys
+        try:
+            self._refresh()
+        except (OSError, StorageFailed) as error:
+            # From a disk that does not answer just now nothing follows for whom we trust.
+            _log.error("keys not read again, those of before hold: %s", error)
         return self._keys
+
+    def _refresh(self) -> None:
+        files = [path for d in self._directories for path in sorted(d.glob(f"*{PUBLIC}"))]
+        # (Looked at first, read second: a file that changes in between is read again.)
+        seen = _look(files)
+        if seen == self._seen:
+            return
+        keys: dict[str, VerifyKey] = {}
+        for directory in self._directories:
+            keys = trusted(directory) | keys
+        self._seen, self._keys = seen, keys
 
 
 # -- policy.toml -----------------------------------------------------------------------------------
@@ -104,14 +112,14 @@ def read_policy(path: Path) -> dict[str, list[str]]:
     """
     Return what *path* (policy.toml) says: patterns of tags by entity; of a missing file, nothing.
 
-    Raises `ConfigError`.
+    Raises `ConfigError`, or `StorageFailed` where the disk does not give it just now.
     """
     try:
         tree = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+        raise not_done(f"{path}: cannot be read", error) from error
     except ValueError as error:
         raise ConfigError(f"{path}: no TOML: {error}") from error
     for entity, patterns in tree.items():
@@ -178,15 +186,21 @@ class Policy:
         if now - self._looked < CHECK_EVERY:
             return
         self._looked = now
-        seen = _look([self._path])
-        if seen == self._seen:
-            return
-        self._seen = seen
         try:
-            self._lines = read_policy(self._path)
-        except ConfigError as error:
+            seen = _look([self._path])
+            if seen != self._seen:
+                self._lines = self._as_it_is_now()
+                self._seen = seen
+        except (StorageFailed, OSError) as error:
+            _log.error("policy not read just now, the last one holds: %s", error)
+
+    def _as_it_is_now(self) -> dict[str, list[str]]:
+        try:
+            return read_policy(self._path)
+        except NeedsOperator as error:
             # A slip of the editor must not stop a relay: what held before holds on.
             _log.error("policy not read again, the last one holds: %s", error)
+            return self._lines
 
 
 def _toml(text: str) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from mailbridge import failpoint
-from mailbridge.outbox.file import Told, connect, ready
+from mailbridge.errors import MailbridgeError
+from mailbridge.outbox.file import OutboxFailed, Told, connect, ready
 
 
 class Rows:
@@ -21,7 +22,7 @@ class Rows:
         self._failed = False
         self._db = connect(path)
         try:
-            with self._told:
+            with self._told, self._watched():
                 ready(self._db)
         except BaseException:
             self.close()
@@ -29,6 +30,9 @@ class Rows:
 
     def close(self) -> None:
         """Close it.  What is committed stays."""
+        if self._failed:
+            with contextlib.suppress(MailbridgeError):
+                self._reopen()
         self._db.close()
 
     @contextlib.contextmanager
@@ -52,6 +56,9 @@ class Rows:
     def _watched(self) -> Iterator[None]:
         try:
             yield
+        except OutboxFailed:
+            self._failed = True
+            raise
         except sqlite3.OperationalError as error:
             self._failed = Told.fatal(error)
             raise
@@ -59,11 +66,11 @@ class Rows:
     def _reopen(self) -> None:
         # A kernel tells a failed write once, and may then take the page for written: a second
         # fsync of the same file, as it was opened, would say that all is well.
-        failed, self._db = self._db, connect(self.path)
-        with self._told:
-            ready(self._db)
-        # (In this order: whoever closes a file as the last one writes to it.)
-        failed.close()
+        # (Closed last of the two: whoever closes a database as the last one writes to it.)
+        with contextlib.closing(self._db):
+            self._db = connect(self.path)
+            with self._told:
+                ready(self._db)
         self._failed = False
 
     def _get(self, key: str) -> str | None:
