@@ -186,6 +186,63 @@ def test_a_head_that_its_source_did_not_sign_so_is_found_out(
     assert "its head was altered" in out
 
 
+@pytest.mark.fault(63)
+@pytest.mark.parametrize("kind", ["event", "next", "head"])
+def test_a_source_that_contradicts_itself_is_found_out_by_the_proof_that_is_kept(
+    tmp_path: Path, keys: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    source, twin = Source(), Source()
+    events = source.events(3)
+    twin.events(2)
+    other = twin.event(33)
+    proof, seq = other.raw, 3
+    if kind == "head":
+        proof = twin.signed_head()
+    elif kind == "next":
+        proof, seq = twin.event(44).raw, 4
+    path = write(tmp_path / "j.db", events)
+    with Journal.open(path) as journal, journal.batch(NOON) as batch:
+        batch.fork(FEED, seq, "x", proof)
+
+    status, out = verified(path.as_uri(), keys, capsys)
+
+    assert status == 65
+    assert f"feed {FEED}: number {seq}: two events have it" in out
+
+
+@pytest.mark.parametrize("kind", ["the same", "a stranger's", "altered", "another feed's", "none"])
+def test_what_proves_nothing_is_no_finding(
+    tmp_path: Path, keys: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    """Whoever keeps a relay could else accuse any source."""
+    events = Source().events(3)
+    proof = {
+        "the same": events[1].raw,
+        "a stranger's": Source("mailbridge.third.example.org").event(2).raw,
+        "altered": events[1].raw.replace(b'"number":2', b'"number":7'),
+        "another feed's": Source(OTHER).event(2).raw,
+        "none": b"7",
+    }[kind]
+    path = write(tmp_path / "j.db", events)
+    with Journal.open(path) as journal, journal.batch(NOON) as batch:
+        batch.fork(FEED, 2, "x", proof)
+
+    assert verified(path.as_uri(), keys, capsys)[0] == 0
+
+
+@pytest.mark.fault(63)
+def test_status_names_the_number_that_two_events_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "journal.db", Source().events(3))
+    with Journal.open(path) as journal, journal.batch(NOON) as batch:
+        batch.fork(FEED, 2, "x", b"{}")
+
+    assert main(["status", "--state", str(tmp_path)]) == 0
+
+    assert "two events have its number 2: the proof is kept" in capsys.readouterr().out
+
+
 def test_a_relay_that_is_not_there_is_75(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mailbridge.reader.patience.GRACE", 0.1)
 

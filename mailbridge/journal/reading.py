@@ -235,6 +235,13 @@ class Reading:
             "SELECT seq, bytes FROM fork WHERE feed = ? ORDER BY seq, hash", (feed,)
         ).fetchall()
 
+    def evidence(self, limit: int) -> dict[str, bytes]:
+        """Return of at most *limit* feeds that forked the first signed bytes that prove it."""
+        rows = self._file.run(
+            "SELECT feed, min(seq), bytes FROM fork GROUP BY feed ORDER BY feed LIMIT ?", (limit,)
+        )
+        return {feed: raw for feed, _, raw in rows}
+
     def has(self, uuids: Iterable[str]) -> list[str]:
         """Return those of *uuids* that readers can see, or could before they were pruned."""
         known = "SELECT 1 FROM event WHERE uuid = ? AND visible"

@@ -21,7 +21,7 @@ from mailbridge.errors import BadInput, BadProof, UsageError
 from mailbridge.event import SignedEvent
 from mailbridge.reader.chain import Chain
 from mailbridge.reader.follow import LIMIT, Follow
-from mailbridge.reader.heads import LOOK_EVERY, Told, Withheld, read_feeds
+from mailbridge.reader.heads import LOOK_EVERY, Told, Withheld
 from mailbridge.reader.keys import Keys
 from mailbridge.reader.local import JournalAsker
 from mailbridge.reader.patience import Patience
@@ -243,7 +243,7 @@ class Events(Iterator[SignedEvent]):
         """
         if not self._follow or time.monotonic() - self._looked < LOOK_EVERY:
             return False
-        told = read_feeds(self._relay.ask("feeds", {}).header, self._keys.current())
+        told = self._feeds.told()
         now = self._looked = time.monotonic()
         followed = {feed: at.newest.seq for feed, at in self._feeds.positions.items()}
         for line in self._withheld.look(told, now, followed):

@@ -25,6 +25,7 @@ from mailbridge.errors import (
 from mailbridge.event import FeedLink, SignedEvent, VerifiedEvent, read_event
 from mailbridge.feed import Hole, read_hole
 from mailbridge.reader.chain import Chain, Position, Step
+from mailbridge.reader.forks import forks
 from mailbridge.reader.heads import Told, read_feeds
 from mailbridge.reader.keys import Keys
 from mailbridge.reader.patience import Patience
@@ -193,13 +194,21 @@ class Follow:
                 f"feed {feed}: number {wanted} is missing and cannot be had: {refused}"
             ) from refused
 
+    def told(self) -> list[Told]:
+        """Ask the relay of its feeds; who contradicts himself there is an alarm, once."""
+        answer = self._relay.ask("feeds", {})
+        for line in forks(answer, self._keys.current(), self._relay):
+            if line not in self.alarms:
+                self._alarm(line)
+        return read_feeds(answer.header, self._keys.current())
+
     def finish(self) -> list[Told]:
         """
         Check all feeds to the end that the relay tells, what readers are not shown included.
 
         Return what it tells.  Raises `BadProof`.
         """
-        told = read_feeds(self._relay.ask("feeds", {}).header, self._keys.current())
+        told = self.told()
         for each in told:
             try:
                 if each.feed not in self.positions:

@@ -18,6 +18,7 @@ LOOK_EVERY: Final = 0.25
 """Seconds between two looks at a file that has nothing new: SQLite tells nobody."""
 
 _PAGE_BYTES: Final = 4 * 1024 * 1024
+_FORKS: Final = 8
 
 
 class JournalAsker:
@@ -67,7 +68,8 @@ class JournalAsker:
                 }
                 for feed, state in journal.feeds().items()
             }
-            return Answer({"feeds": feeds}, [])
+            forks = journal.evidence(_FORKS)
+            return Answer({"feeds": feeds, "forks": list(forks)}, list(forks.values()))
         raise Refused("bad-request", f"{self._path}: a file cannot answer {op!r}")
 
     def pause(self, seconds: float) -> None:

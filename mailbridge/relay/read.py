@@ -26,6 +26,8 @@ MAX_PATTERNS: Final = 64
 MAX_PATTERN: Final = 200
 """No tag is longer; Python takes half a second to prepare a pattern of 200,000, and keeps it."""
 MAX_UUIDS: Final = 2000
+MAX_FORKS: Final = 8
+"""Feeds of which a proof that they forked goes along."""
 
 MAX_ANSWER: Final = 4 * 1024 * 1024
 _HEADER_ROOM: Final = 128 * 1024
@@ -246,7 +248,12 @@ class Reads:
             feeds[feed]["head"] = msgspec.Raw(note) if note else None
             if self._claims.get(feed):
                 feeds[feed]["contradicted"] = True
-        return [msgspec.json.encode({"id": request.id, "feeds": feeds})]
+        for feed, canary in self._journal.remembered("canary").items():
+            if feed in feeds:
+                feeds[feed]["canary"] = msgspec.Raw(canary.encode())
+        forks = self._journal.evidence(MAX_FORKS)
+        header = {"id": request.id, "feeds": feeds, "forks": list(forks)}
+        return [msgspec.json.encode(header), *forks.values()]
 
     def _feed(self, request: Request) -> list[bytes]:
         state = self._journal.heads().get(request.feed)
