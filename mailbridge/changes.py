@@ -96,6 +96,16 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
         return one_line(told) if told else None
 
     @property
+    def is_whole(self) -> bool:
+        """Whether its lists name the same files: where it was cut off the last names fewer."""
+        lists = [
+            {row.split()[-1] for row in self.fields[name].split("\n") if row.strip()}
+            for name in ("files", "checksums-sha1", "checksums-sha256")
+            if name in self.fields
+        ]
+        return "files" in self.fields and all(names == lists[0] for names in lists)
+
+    @property
     def text(self) -> str:
         """The changelog as Laniakea carries it: the first line bare, the others as they stand."""
         return self.fields.get("changes", "").strip("\n").lstrip()

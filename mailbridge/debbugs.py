@@ -214,7 +214,7 @@ def version(text: str) -> Version | None:
 
 def mails_inside(mail: Mail) -> list[Mail]:
     """Return the mails that a notice quotes whole, in its order; before MIME, out of its text."""
-    return mail.attached or list(_concatenated(mail.text))
+    return mail.attached or list(_concatenated(mail.ended_lines))
 
 
 def _concatenated(text: str) -> Iterator[Mail]:

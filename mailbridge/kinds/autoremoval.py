@@ -42,7 +42,7 @@ _BUG: Final = re.compile(r"(?m)^[ \t]{0,8}(\d{1,9}): ")
 
 def recognise(mail: Mail, _site: Site, archive: str) -> Sequence[Event] | None:
     """Return the removal's event.  The same mail comes again and again; it is one event."""
-    told = _MARKED.search(mail.text)
+    told = _MARKED.search(mail.ended_lines)
     if told is None:
         raise MalformedMail("an autoremoval that does not say of what and when")
     try:
@@ -50,7 +50,7 @@ def recognise(mail: Mail, _site: Site, archive: str) -> Sequence[Event] | None:
     except ValueError as error:
         raise MalformedMail(f"an autoremoval on {told['date']}") from error
     clip = Clip()
-    bugs = numbers(_BUG.findall(mail.text, told.end()))
+    bugs = numbers(_BUG.findall(mail.ended_lines, told.end()))
     payload = PackageAutoremovalScheduled(
         source_name=told["source"],
         source_version=told["version"],

@@ -84,7 +84,7 @@ def recognise(mail: Mail, site: Site, _archive: str) -> Sequence[Event] | NoEven
         identity = known | {"severity": payload.severity, "version": payload.version}
         return [Event(payload=payload, identity=identity, author=author)]
     events = []
-    changes = _changes(mail.text, clip, site)
+    changes = _changes(mail.ended_lines, clip, site)
     if any(_closes(change) for change in changes):
         closed = BugClosed(via="tracker", done_by=author, **told, truncated=clip.truncated)
         events.append(Event(payload=closed, identity=known, author=author))
@@ -92,7 +92,7 @@ def recognise(mail: Mail, site: Site, _archive: str) -> Sequence[Event] | NoEven
         changed = BugChanged(changes=changes, **told, truncated=clip.truncated)
         listed = [[c.action, c.old or "", c.new or ""] for c in changes]
         events.append(Event(payload=changed, identity=known | {"changes": listed}, author=author))
-    if _COMMENT.search(mail.text):
+    if _COMMENT.search(mail.ended_lines):
         commented = BugCommented(**told, truncated=clip.truncated)
         events.append(Event(payload=commented, identity=known, author=author))
     if not events:
@@ -108,7 +108,7 @@ def _told(mail: Mail, bug: int, title: str, clip: Clip, site: Site) -> dict[str,
     base = header("URL") or ""
     component = header("Component")
     packages = [component] if component else []
-    named = _COMMENT.search(mail.text) or _CHANGED.search(mail.text)
+    named = _COMMENT.search(mail.ended_lines) or _CHANGED.search(mail.ended_lines)
     who = person(named[1] if named else "")
     # Some write the address in parentheses: `Jane Doe (jane@example.org) changed:`.
     name = (who.name or "").partition(" (")[0]
@@ -140,7 +140,7 @@ def _changes(text: str, clip: Clip, site: Site) -> list[Change]:
     """Return the rows of the table of changes, put together again where they were wrapped."""
     # Comments stand below it, and may hold one like it.
     comment = _COMMENT.search(text)
-    lines = iter(text[: comment.start() if comment else None].split("\n"))
+    lines = iter(text[: comment.start() if comment else None].splitlines())
     if not any(_HEADING.fullmatch(line.rstrip()) for line in lines):
         return []
     rows: list[list[str]] = []
@@ -159,6 +159,8 @@ def _changes(text: str, clip: Clip, site: Site) -> list[Change]:
             last = cells
         elif rows or line.strip("-\r "):
             break
+    else:
+        raise MalformedMail("a bug's changes, and nothing below them: the mail is cut off")
     return clip.items((_change(row, clip, site) for row in rows), MAX_CHANGES)
 
 

@@ -34,7 +34,7 @@ def recognise(mail: Mail, site: Site, archive: str) -> Sequence[Event] | NoEvent
     if told["result"] in ("given-back", "skipped"):
         return UNFINISHED
     clip = Clip()
-    log = _LOG.search(mail.text)
+    log = _LOG.search(mail.ended_lines)
     kind = PackageBuildSuccess if told["result"] == "successful" else PackageBuildFailed
     payload = kind(
         pkgname=clip.word(told["source"]),

@@ -47,6 +47,8 @@ def recognise(mail: Mail, site: Site, archive: str) -> Sequence[Event] | NoEvent
         return NoEvent(*dak.EMBARGOED)
     clip = Clip()
     changes = read_changes(mail.text)
+    if changes and changes.signed is None and not changes.is_whole:
+        raise MalformedMail(".changes: cut off: its lists do not name the same files")
     if changes is None:
         return [_listed(mail, notice, site, archive, where or dak.Suites(), clip)]
     guessed = where is None
@@ -93,7 +95,7 @@ def _listed(  # noqa: PLR0913, PLR0917 - what the mail tells, of one event
     mail: Mail, notice: dak.Notice, site: Site, archive: str, where: dak.Suites, clip: Clip
 ) -> Event:
     stem = dak.upload_name(mail, notice)
-    names = _listed_names(mail.text)
+    names = _listed_names(mail.ended_lines)
     if stem is None or stem.count("_") != 2 or not names:  # noqa: PLR2004
         raise MalformedMail("an accepted upload, and no .changes in the mail that tells what it is")
     source, version, arch = stem.split("_")
@@ -126,7 +128,10 @@ def _listed(  # noqa: PLR0913, PLR0917 - what the mail tells, of one event
 
 def _listed_names(text: str) -> list[str]:
     """Return the files in the list that ACCEPTED once had: `name`, and where it went below."""
-    lines = f"\n{text}".partition("\nAccepted:\n")[2].split("\n")
+    told = f"\n{text}".partition("\nAccepted:\n")[2]
+    if told and "\nThank you for" not in told:
+        raise MalformedMail("a list of accepted files, and no thanks below it: the mail is cut off")
+    lines = told.split("\n")
     names: dict[str, None] = {}
     for line, below in zip(lines, [*lines[1:], ""], strict=True):
         # A file that was new to the archive had no place yet, but section and priority.

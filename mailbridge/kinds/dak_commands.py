@@ -60,7 +60,7 @@ def recognise(mail: Mail, _site: Site, _archive: str) -> Sequence[Event] | NoEve
     notice = dak.notice(mail)
     if notice is None or notice.what != "results":
         return None
-    blocks = [block for block in _blocks(mail.text) if block.changed]
+    blocks = [block for block in _blocks(mail.ended_lines) if block.changed]
     return [_event(mail, block) for block in blocks] or UNCHANGED
 
 

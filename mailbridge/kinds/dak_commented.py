@@ -37,7 +37,7 @@ def recognise(mail: Mail, _site: Site, archive: str) -> Sequence[Event] | NoEven
     if stem is None:
         raise MalformedMail("a comment on an upload that is not named")
     clip = Clip()
-    reason = clip.text(dak.before_the_rule(mail.text), REASON)
+    reason = clip.text(dak.before_the_rule(mail.ended_lines), REASON)
     payload = PackageUploadCommented(
         upload_name=clip.word(stem),
         reason=reason,

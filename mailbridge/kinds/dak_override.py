@@ -38,7 +38,7 @@ def recognise(mail: Mail, _site: Site, archive: str) -> Sequence[Event] | NoEven
     if notice is None or notice.what != "override":
         return None
     bug = numbers([notice.told.get("bug") or ""])
-    lines = _lines(mail.text)
+    lines = _lines(mail.ended_lines)
     concerned = next((found[1] for line in lines if (found := _PACKAGE.match(line))), None)
     source = dak.source_name(mail) or concerned
     if not bug or not lines or source is None:

@@ -53,7 +53,7 @@ def recognise(mail: Mail, _site: Site, _archive: str) -> Sequence[Event] | NoEve
     file = notice.told.get("file") or ""
     if file.endswith("commands"):
         return COMMANDS
-    text, host = _without_greetings(mail.text)
+    text, host = _without_greetings(mail.ended_lines)
     uploads = _uploads(text)
     if uploads:
         return [_event(mail, name, files, host=host) for name, files in uploads]
@@ -61,6 +61,9 @@ def recognise(mail: Mail, _site: Site, _archive: str) -> Sequence[Event] | NoEve
     name = file.removesuffix(".changes") or named
     if not name:
         raise MalformedMail("the queue daemon speaks of no upload")
+    if text is mail.ended_lines:
+        # What it did may stand below.
+        raise MalformedMail("the queue daemon's mail is cut off: it does not end with greetings")
     return [_event(mail, name, [], host=host, reason=text.strip())]
 
 

@@ -37,7 +37,7 @@ def recognise(mail: Mail, site: Site, archive: str) -> Sequence[Event] | NoEvent
     source = dak.source_name(mail) or stem.partition("_")[0]
     version = mail.header("Debian-Version")
     suites = clip.words(where.suites)
-    reason = clip.text(_reason(mail.text), REASON)
+    reason = clip.text(_reason(mail.ended_lines, notice), REASON)
     payload = PackageUploadRejected(
         repo=site.repo or archive.lower(),
         upload_name=clip.word(stem),
@@ -61,8 +61,11 @@ def recognise(mail: Mail, site: Site, archive: str) -> Sequence[Event] | NoEvent
     return [Event(payload=payload, identity=known)]
 
 
-def _reason(text: str) -> str:
+def _reason(text: str, notice: dak.Notice) -> str:
     reason = dak.before_the_rule(text)
-    if _GIVEN in reason:
-        reason = reason.partition(_GIVEN)[2].rpartition("Please see:")[0] or reason
+    if notice.told.get("suites"):
+        _, given, reason = reason.partition(_GIVEN)
+        if not given:
+            raise MalformedMail("an upload rejected from a suite, and no reason in the mail")
+        reason = reason.rpartition("Please see:")[0] or reason
     return reason.strip()

@@ -52,10 +52,10 @@ def recognise(mail: Mail, _site: Site, _archive: str) -> Sequence[Event] | NoEve
     notice = dak.notice(mail)
     if notice is None or notice.what != "remove":
         return None
-    if mail.text.lstrip("\n").startswith("Version: "):
+    if mail.ended_lines.lstrip("\n").startswith("Version: "):
         return RELATED
     bug = numbers([notice.told.get("bug") or ""])
-    table, reason = _halves(mail.text)
+    table, reason = _halves(mail.ended_lines)
     rows = _rows(table)
     suites = dak.suites(mail, notice)
     if not bug or not rows or not suites:
@@ -89,7 +89,10 @@ def _halves(text: str) -> tuple[list[str], str]:
     """Return the lines before the rule that says Reason, and the text between it and the next."""
     lines = text.split("\n")
     rules = [n for n, line in enumerate(lines) if line.startswith("-----")]
-    start = next((n for n in rules if " Reason " in lines[n]), len(lines))
+    start = next((n for n in rules if " Reason " in lines[n]), None)
+    if start is None:
+        # Cut off, perhaps in the middle of a row.
+        return [], ""
     end = next((n for n in rules if n > start), len(lines))
     return lines[:start], "\n".join(lines[start + 1 : end])
 

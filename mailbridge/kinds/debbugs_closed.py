@@ -104,7 +104,7 @@ def _via(mail: Mail, notice: Notice, closing: Mail | None, told: dict[str, str])
 def _done_by(mail: Mail, notice: Notice, closing: Mail | None, told: dict[str, str]) -> Person:
     if "done" in told:
         return person(told["done"])
-    found = _CLOSED_BY.search(mail.text) if notice.kind == "they-closed" else None
+    found = _CLOSED_BY.search(mail.ended_lines) if notice.kind == "they-closed" else None
     if found:
         return person(found["who"].partition(" (reply to ")[0])
     if notice.kind == "closed" and (whom := person(mail.header("To") or "")).name:
@@ -116,7 +116,7 @@ def _done_by(mail: Mail, notice: Notice, closing: Mail | None, told: dict[str, s
 def _title(mail: Mail, notice: Notice) -> str:
     if notice.kind == "they-closed":
         # Its subject is that of the closing mail.
-        found = re.search(_SUBMITTER_S_TITLE.format(notice.bug), mail.text, re.MULTILINE)
-        return found["title"] if found else debbugs.title(mail, notice.bug)
+        found = re.search(_SUBMITTER_S_TITLE.format(notice.bug), mail.ended_lines, re.MULTILINE)
+        return found["title"] if found else ""
     found = _DONE.fullmatch(debbugs.title(mail, notice.bug))
     return (found["title"] or "") if found else debbugs.title(mail, notice.bug)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from mailbridge import debbugs
+from mailbridge.errors import MalformedMail
 from mailbridge.family import Family
 from mailbridge.kinds import Site
 from mailbridge.mail import Mail, person
@@ -41,8 +42,10 @@ def recognise(mail: Mail, site: Site, _archive: str) -> Sequence[Event] | None:
     clip = Clip()
     subject = debbugs.title(mail, notice.bug)
     marked = _MARKED.fullmatch(subject)
-    found = _WHERE.search(mail.text)
-    where = clip.line(found["where"] if found else "")
+    found = _WHERE.search(mail.ended_lines)
+    if found is None:
+        raise MalformedMail("a bug that was forwarded, and nothing that tells where to")
+    where = clip.line(found["where"])
     # Debbugs answers whoever forwarded it.
     who = person(mail.header("To") or "")
     name = clip.word(who.name) if who.name else None

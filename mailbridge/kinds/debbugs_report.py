@@ -32,7 +32,7 @@ def recognise(mail: Mail, site: Site, _archive: str) -> Sequence[Event] | None:
         return None
     clip = Clip()
     author = debbugs.author(mail)
-    told = debbugs.pseudo_headers(mail.text)
+    told = debbugs.pseudo_headers(mail.ended_lines)
     version = debbugs.version(told.get("source-version") or told.get("version", ""))
     severity = told.get("severity") or told.get("priority", "")
     title = clip.line(debbugs.title(mail, notice.bug))

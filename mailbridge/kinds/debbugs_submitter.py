@@ -41,8 +41,8 @@ def recognise(mail: Mail, site: Site, _archive: str) -> Sequence[Event] | None:
         return None
     clip = Clip()
     # The subject has that of the mail to control@.
-    title = re.search(_TITLE.format(notice.bug), mail.text, re.MULTILINE)
-    old, new = _OLD.search(mail.text), _NEW.search(mail.text)
+    title = re.search(_TITLE.format(notice.bug), mail.ended_lines, re.MULTILINE)
+    old, new = _OLD.search(mail.ended_lines), _NEW.search(mail.ended_lines)
     payload = BugSubmitterChanged(
         tracker=debbugs.TRACKER,
         bug=notice.bug,

@@ -76,7 +76,7 @@ def recognise(mail: Mail, site: Site, _archive: str) -> Sequence[Event] | None:
     if notice is None or notice.kind != "transcript":
         return None
     clip = Clip()
-    read = _read(mail.text)
+    read = _read(mail.ended_lines)
     clip.truncated = read.is_cut
     subject = strip_list_prefixes(mail.subject)
     told = _SUBJECT.fullmatch(subject)

@@ -108,10 +108,10 @@ def _files(text: str, heading: str) -> list[str]:
         if found and (found[1] or "." in found[2][1:-1]):
             names.append(found[1] or found[2])
         elif line.strip():
-            break
+            return list(dict.fromkeys(names))
         if len(names) > MAX_FILES:
             raise MalformedMail(f"more than {MAX_FILES} files accepted")
-    return list(dict.fromkeys(names))
+    raise MalformedMail("a list of accepted files, and nothing below it: the mail is cut off")
 
 
 def _thanked(text: str) -> str | None:

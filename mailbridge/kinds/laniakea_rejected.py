@@ -29,7 +29,7 @@ def recognise(mail: Mail, site: Site, archive: str) -> Sequence[Event] | NoEvent
         raise MalformedMail(f"a rejected upload with the subject {mail.subject[:80]!r}")
     clip = Clip()
     stem = told["upload"].removesuffix(".changes")
-    reason = clip.text(_reason(mail.text), REASON)
+    reason = clip.text(_reason(mail.ended_lines), REASON)
     repo = site.repo or mail.header("X-Laniakea-Repo") or archive.lower()
     payload = PackageUploadRejected(
         repo=clip.word(repo),
@@ -49,6 +49,9 @@ def recognise(mail: Mail, site: Site, archive: str) -> Sequence[Event] | NoEvent
 
 def _reason(text: str) -> str:
     """Return what stands between the opening and the last rule."""
-    lines = (text.partition(_OPENING)[2] or text).split("\n")
+    _, opening, told = text.partition(_OPENING)
+    if not opening:
+        raise MalformedMail("a rejected upload, and no reason: the mail is cut off")
+    lines = told.split("\n")
     end = max((n for n, line in enumerate(lines) if line.rstrip() == "==="), default=len(lines))
     return "\n".join(lines[:end]).strip()

@@ -61,7 +61,7 @@ def recognise(mail: Mail, site: Site, _archive: str) -> Sequence[Event] | NoEven
     subject = _SUBJECT.fullmatch(mail.subject)
     if subject is None:
         raise MalformedMail(f"a bug with the subject {mail.subject[:80]!r}")
-    body = mail.text.rpartition("\n-- \n")[0] or mail.text
+    body = mail.ended_lines.rpartition("\n-- \n")[0] or mail.ended_lines
     is_new = bool(subject["new"]) or body.lstrip().startswith("Public bug reported:")
     clip = Clip()
     told = _told(mail, int(subject["bug"]), subject["title"], clip, site)
@@ -155,7 +155,9 @@ def _changes(body: str, tasks: Sequence[Task], clip: Clip, site: Site) -> list[C
         elif action == "title":
             old = next((line[2:] for line in rest if line.startswith("- ")), None)
             new = next((line[2:] for line in rest if line.startswith("+ ")), None)
-            found.append(_change(clip, site, action, None, old, new))
+            # (One without the other is half a change.)
+            if old is not None and new is not None:
+                found.append(_change(clip, site, action, None, old, new))
         else:
             new = told[told.re.groups] if told.re.groups else None
             found.append(_change(clip, site, action, None, told.groupdict().get("old"), new))

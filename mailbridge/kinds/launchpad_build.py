@@ -131,7 +131,7 @@ def _recipe(mail: Mail, site: Site, state: str) -> Event:
 
 def _fields(mail: Mail) -> dict[str, str]:
     fields: dict[str, str] = {}
-    for line in mail.text.partition("\n-- \n")[0].split("\n"):
+    for line in mail.ended_lines.partition("\n-- \n")[0].split("\n"):
         if found := _FIELD.fullmatch(line.rstrip()):
             fields.setdefault(found[1], found[2].strip())
     return fields
@@ -143,5 +143,5 @@ def _log(fields: dict[str, str]) -> str | None:
 
 
 def _url(mail: Mail) -> str | None:
-    found = _BUILD.search(mail.text)
+    found = _BUILD.search(mail.ended_lines)
     return found[1] if found else None

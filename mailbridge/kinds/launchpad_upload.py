@@ -59,6 +59,7 @@ _SUBJECT: Final = re.compile(
     r" \((?P<status>New|Waiting for approval|Rejected|Accepted)\)"
 )
 _FILE: Final = re.compile(r"(?: OK|NEW): (\S+)")
+_COMPONENT: Final = re.compile(r" +-> Component")
 _ENTRY: Final = re.compile(r"[a-z0-9][a-z0-9.+-]* \([^)\s]+\) [^;]*; ?urgency=")
 _URL: Final = re.compile(r"(?m)^(https://launchpad\.net/[!-~]{1,120}/\+source/[!-~]{1,150})$")
 _BUG: Final = re.compile(r"\bLP: #\d{1,9}(?:, #\d{1,9})*")
@@ -122,7 +123,7 @@ def recognise(mail: Mail, site: Site, _archive: str) -> Sequence[Event] | None:
     if told.status == "New":
         payload = PackageUploadQueuedNew(is_new=True, **common, truncated=clip.truncated)
         return [Event(payload=payload, identity=known)]
-    reason = clip.text(_reason(mail.text), REASON)
+    reason = clip.text(_reason(mail.ended_lines), REASON)
     rejected = PackageUploadRejected(reason=reason, **common, truncated=clip.truncated)
     return [Event(payload=rejected, identity={**known, "reason": reason})]
 
@@ -163,10 +164,10 @@ def _whole(mail: Mail, told: _Told, changes: Changes | None, site: Site, clip: C
         known = identity(changes, suites=suites, policy_suites=[])
         author = clip.line(changes.uploader) if changes.uploader else None
     else:
-        names = _files(mail.text)
+        names = _files(mail.ended_lines)
         if not names:
             raise MalformedMail("an upload without its .changes and its files")
-        shown = _listed(mail.text, told, names, clip)
+        shown = _listed(mail.ended_lines, told, names, clip)
         stem = _stem(told, names)
         known = {
             "source": told.source,
@@ -219,11 +220,19 @@ def _listed(text: str, told: _Told, names: Sequence[str], clip: Clip) -> dict[st
 
 
 def _files(text: str) -> list[str]:
-    names = dict.fromkeys(
-        found[1]
-        for line in text.partition("\n-- \n")[0].split("\n")
-        if (found := _FILE.fullmatch(line.rstrip())) and "/" not in found[1]
-    )
+    names: dict[str, None] = {}
+    goes_on = False
+    for line in text.split("\n"):
+        if line.rstrip() == "--":
+            goes_on = True
+            break
+        if (found := _FILE.fullmatch(line.rstrip())) and "/" not in found[1]:
+            names[found[1]] = None
+            goes_on = False
+        elif line.strip() and not _COMPONENT.match(line):
+            goes_on = True
+    if names and not goes_on:
+        raise MalformedMail("a list of files, and nothing below it: the mail is cut off")
     if len(names) > MAX_FILES:
         raise MalformedMail(f"more than {MAX_FILES} files")
     return list(names)
@@ -259,5 +268,5 @@ def _derived(told: _Told) -> str:
 
 
 def _url(mail: Mail, clip: Clip) -> str | None:
-    found = _URL.search(mail.text)
+    found = _URL.search(mail.ended_lines)
     return clip.word(found[1]) if found else None

@@ -89,7 +89,9 @@ def recognise(mail: Mail, _site: Site, _archive: str) -> Sequence[Event] | NoEve
         return None
     clip = Clip()
     # What people write goes below what they did, and below a line of its own.
-    did = mail.text[:MAX_TEXT].lstrip("\n").partition("\n\n")[0]
+    did, ended, _ = mail.ended_lines[:MAX_TEXT].lstrip("\n").partition("\n\n")
+    if subject["verb"] is None and not ended:
+        raise MalformedMail("a task, and nothing that tells what happened to it")
     stamps = dict(_STAMP.findall(mail.header("X-Phabricator-Stamps") or ""))
     kind, verb = _kind(subject["verb"], did, mail)
     closed, priority = _CLOSED.search(did), _PRIORITY.search(did)

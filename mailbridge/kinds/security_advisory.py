@@ -71,7 +71,12 @@ def recognise(mail: Mail, _site: Site, _archive: str) -> Sequence[Event] | None:
     subject = _SUBJECT.fullmatch(strip_list_prefixes_but_security(mail.subject))
     if subject is None:
         return None
-    text = _signed(mail.text[:MAX_TEXT])
+    text = _signed(mail.ended_lines[:MAX_TEXT])
+    if text is None:
+        # (Extended LTS signs none; others sign inline or by MIME, and what is not was cut off.)
+        if subject["kind"] != "ELA" and not mail.content_type.startswith("multipart/"):
+            raise MalformedMail("an advisory that nobody signed, or that is cut off")
+        text = mail.ended_lines[:MAX_TEXT]
     fields, rest = _read(text)
     named = _NUMBER.search(text[: len(text) - len(rest)]) or subject
     packages = list(dict.fromkeys(_NAME.findall(fields.get("package", "").replace(" and ", " "))))
@@ -108,12 +113,12 @@ def recognise(mail: Mail, _site: Site, _archive: str) -> Sequence[Event] | None:
     return [Event(payload=payload, identity=known)]
 
 
-def _signed(text: str) -> str:
-    """Return what a clearsign armor in *text* holds, dashes unescaped once; else all of it."""
+def _signed(text: str) -> str | None:
+    """Return what a clearsign armor in *text* holds, dashes unescaped once; None without one."""
     lines = text.split("\n")
     bare = [line.rstrip() for line in lines]
     if BEGIN not in bare:
-        return text
+        return None
     begin = bare.index(BEGIN)
     if SIGNATURE not in bare[begin:] or END not in bare[begin:]:
         raise MalformedMail("an advisory that is cut off: its signature does not end")

@@ -84,7 +84,8 @@ def recognise(mail: Mail, _site: Site, archive: str) -> Sequence[Event] | None:
 def _migration(mail: Mail, archive: str) -> Event:
     source = mail.header("X-Testing-Watch-Package") or ""
     subject = _SUBJECT.fullmatch(strip_list_prefixes(mail.subject))
-    versions = {word: _version(text.strip()) for word, text in reversed(_TOLD.findall(mail.text))}
+    told = reversed(_TOLD.findall(mail.ended_lines))
+    versions = {word: _version(text.strip()) for word, text in told}
     if not _NAME.fullmatch(source) or subject is None or len(versions) != 2:  # noqa: PLR2004
         raise MalformedMail(f"a migration of {source[:60]!r} without both versions")
     if subject["source"] != source:
@@ -93,7 +94,7 @@ def _migration(mail: Mail, archive: str) -> Event:
     if new == old:
         raise MalformedMail(f"a migration of {source!r} from {old} to {new}")
     clip = Clip()
-    hint = _HINT.search(mail.text)
+    hint = _HINT.search(mail.ended_lines)
     kind = PackageMigratedAway if new == NONE else PackageMigrated
     payload = kind(
         source_name=source,
@@ -127,7 +128,7 @@ def _summary(mail: Mail) -> Event:
     what = mail.header("X-Testing-Watch-Summary")
     if what not in ("migrated", "removed"):
         raise MalformedMail(f"a summary of what was {(what or '')[:60]!r}")
-    body = mail.text.partition("\n-- \n")[0].split("\n")[:MAX_LINES]
+    body = mail.ended_lines.partition("\n-- \n")[0].split("\n")[:MAX_LINES]
     listed = (found[1] for line in body if (found := _LISTED.match(line)))
     packages = list(dict.fromkeys(listed))
     clip = Clip()
