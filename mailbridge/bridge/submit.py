@@ -243,6 +243,13 @@ class RelayTarget:
                     f"{self.name} has another event {seq} of {ours.feed} than our outbox;"
                     f" {NEW_EPOCH}"
                 )
+        if theirs < self._ledger.horizon() <= newest[0]:
+            if not self._agreed:
+                log.warning(
+                    "%s lacks events of %s behind number %d that are not kept here any more",
+                    *(self.name, ours.feed, theirs),
+                )
+            theirs = newest[0]
         if not self._agreed or theirs < self._acked:
             if theirs < max(self._acked, self._known):
                 log.warning("%s lost what came after %d; sending it again", self.name, theirs)

@@ -30,6 +30,9 @@ class Ledger(Protocol):
     def after(self, seq: int, limit: int) -> list[Sendable]:
         """Return the events numbered above *seq*, in order, at most *limit* of them."""
 
+    def horizon(self) -> int:
+        """Return the number up to which only uuids and hashes are kept."""
+
     def hash_of(self, seq: int) -> str | None:
         """Return the hash of event *seq*; None if the feed has no such event."""
 
