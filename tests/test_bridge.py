@@ -8,6 +8,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -724,6 +725,43 @@ def test_a_relay_that_has_some_of_it_gets_the_rest(talk: Talk) -> None:
     talk.relay.knows(60, talk.outbox.hash_of(60))
     talk.turn()
     assert talk.relay.hears_events(10) == list(range(61, 71))
+
+
+def test_a_relay_that_heard_the_end_elsewhere_gets_what_is_missing_before_it(talk: Talk) -> None:
+    """It heard of our feed over another's publish socket, and missed some of it."""
+    talk.turn(answered=False)
+    talk.relay.hears()
+    newest = [WINDOW, talk.outbox.hash_of(WINDOW)]
+    talk.relay.knows(2, talk.outbox.hash_of(2), **{talk.outbox.feed: newest})
+    talk.turn()
+    assert talk.relay.hears_events(3) == [3, 4, 5]
+
+
+@pytest.mark.parametrize("harm", ["ahead", "another"])
+def test_a_relay_that_misses_some_of_a_history_that_is_not_ours_stops_us_too(
+    talk: Talk, harm: str
+) -> None:
+    talk.turn(answered=False)
+    talk.relay.hears()
+    newest = [WINDOW + 7, "x"] if harm == "ahead" else [WINDOW, "x"]
+    talk.relay.knows(2, talk.outbox.hash_of(2), **{talk.outbox.feed: newest})
+    with pytest.raises(NeedsOperator, match="new-epoch"):
+        talk.turn()
+
+
+def test_what_a_relay_misses_and_we_keep_no_more_stops_nobody(
+    talk: Talk, caplog: pytest.LogCaptureFixture
+) -> None:
+    talk.outbox.acknowledge(talk.target.name, WINDOW)
+    talk.outbox.ageing.compact(NOON + timedelta(days=1))
+    assert talk.outbox.horizon() > 2
+    talk.turn(answered=False)
+    talk.relay.hears()
+    newest = [WINDOW, talk.outbox.hash_of(WINDOW)]
+    talk.relay.knows(2, talk.outbox.hash_of(2), **{talk.outbox.feed: newest})
+    talk.turn()
+    assert talk.relay.hears_events(2) == [WINDOW + 1, WINDOW + 2]
+    assert "behind number 2 that are not kept here any more" in caplog.text
 
 
 def test_every_minute_the_relay_gets_a_signed_head(talk: Talk) -> None:

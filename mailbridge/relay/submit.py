@@ -32,11 +32,16 @@ Laniakea's own clients write local time without an offset, hence days; a capture
 back within them is known by its uuid.
 """
 
+STALE: Final = f"without a feed it must not be older than {AGE.days} days"
+"""Why an event is refused that somebody may have captured long ago."""
+
 MAX_UUIDS: Final = 10_000
 """In one answer to a source that begins a new epoch."""
 
 SIGNATURES: Final = 16 * 1024
 """Bytes that signatures may take beside an event: those of all relays that it came through."""
+
+MAX_CANARY: Final = 4 * 1024
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +71,12 @@ class Taken(NamedTuple):
     publish: tuple[bytes, bytes] | None = None
     event: SignedEvent | None = None
     """What was submitted, where it could be understood."""
+
+
+class _Canary(msgspec.Struct, frozen=True, kw_only=True):
+    feed: str
+    nonce: str
+    time: str = ""
 
 
 class _Uuids(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,6 +171,22 @@ class Submissions:
             }
         )
 
+    def canary(self, body: bytes, batch: Batch) -> bytes:
+        """Keep the canary in *body*, and return what its source waits for: that it was here."""
+        try:
+            fields = parse_json(body, limit=MAX_CANARY)
+            told = msgspec.convert(fields.get("canary"), _Canary)
+            if not is_feed_id(told.feed):
+                raise MalformedEvent(f"no feed: {told.feed[:80]!r}")
+            check_note(fields, self._gate.keys(), told.feed.partition("/")[0])
+        except UnknownOrigin as error:
+            return msgspec.json.encode({"status": "held", "reason": str(error)})
+        except (BadInput, msgspec.ValidationError) as error:
+            # (No event is refused by this, so its source need not stop.)
+            return msgspec.json.encode({"status": "canary", "reason": str(error)})
+        batch.remember("canary", told.feed, body.decode("utf-8"))
+        return msgspec.json.encode({"status": "canary", "feed": told.feed, "nonce": told.nonce})
+
     def question(self, body: bytes) -> bytes:
         """Return which uuids of a source are here, so that a new epoch emits nothing twice."""
         try:
@@ -206,8 +233,10 @@ class Submissions:
         late = how is Fit.BEHIND and not known
         if how is Fit.NEXT or (late and _fills(hole, event, batch.hash_at(link.id, link.seq - 1))):
             return None
-        if how is Fit.GAP or (late and hole and link.seq > hole.first):
-            return _about(event, "gap", want=hole.first if hole else head.seq + 1)
+        if how is Fit.GAP:
+            return _about(event, "gap", want=head.seq + 1)
+        if late and hole and link.seq > hole.first:
+            return _about(event, "gap", want=hole.first)
         self._keep_fork(batch, link.id, link.seq, event.hash, event.raw)
         if known:
             return _about(event, "refused", f"fork: number {link.seq} is another event here")
@@ -262,7 +291,7 @@ def _stale(event: SignedEvent, known: str | None, now: datetime) -> Answer | Non
     if time.tzinfo is None:
         time = time.replace(tzinfo=UTC)
     if abs(now - time) > AGE:
-        return _about(event, "refused", f"without a feed it must not be older than {AGE.days} days")
+        return _about(event, "refused", STALE)
     return None
 
 
