@@ -104,8 +104,10 @@ def _recipe(mail: Mail, site: Site, state: str) -> Event:
     fields = _fields(mail)
     recipe = fields.get("Recipe")
     reference = mail.header("X-Launchpad-Archive") or fields.get("Archive")
-    if subject is None or not recipe or not reference:
+    if subject is None:
         raise MalformedMail(f"a recipe's build with the subject {mail.subject[:80]!r}")
+    if not recipe or not reference:
+        raise MalformedMail("a recipe's build that does not tell of which recipe, or for whom")
     clip = Clip()
     payload = RecipeBuildFinished(
         recipe=clip.word(recipe),
