@@ -70,6 +70,18 @@ def canonical(value: object) -> bytes:
         raise NotCanonical(f"no canonical JSON: {error}") from error
 
 
+def size(value: object) -> int:
+    """
+    Return how many bytes `canonical` gives of *value*, which holds no floats, give or take a few.
+
+    Raises `NotCanonical` as that does.
+    """
+    try:
+        return len(msgspec.json.encode(value))
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return len(canonical(value))
+
+
 def digest(preimage: bytes) -> str:
     """Return sha256 of *preimage* as unpadded base64: an event's hash, everywhere."""
     return base64.b64encode(hashlib.sha256(preimage).digest()).rstrip(b"=").decode()

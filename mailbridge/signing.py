@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from msgspec import structs
+from msgspec import Raw, json, structs
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey as _Seed
 from nacl.signing import VerifyKey as _Point
@@ -22,6 +22,10 @@ from mailbridge.event import SignedEvent, VerifiedEvent, canonical, digest, prei
 
 # Today's Lighthouse and Mirk look a signature up under exactly this name.
 KEY_ID: Final = "ed25519:0"
+
+# Takes a canonical object apart, and puts it together again, without touching its values.
+_PARTS: Final = json.Decoder(dict[str, Raw])
+_SORTED: Final = json.Encoder(order="sorted")
 
 _ENTITY: Final = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _KEY_BYTES: Final = 32
@@ -137,7 +141,12 @@ def sign_fields(fields: Mapping[str, Any], key: SigningKey) -> tuple[bytes, str]
     """
     signed = preimage(fields)
     signatures = {**fields.get("signatures", {}), key.entity: {KEY_ID: key.sign(signed)}}
-    return canonical({**fields, "signatures": signatures}), digest(signed)
+    if "unsigned" in fields:
+        return canonical({**fields, "signatures": signatures}), digest(signed)
+    # What is signed is not written a second time: the signatures go in between.
+    parts = _PARTS.decode(signed)
+    parts["signatures"] = Raw(canonical(signatures))
+    return _SORTED.encode(parts), digest(signed)
 
 
 def verify(event: SignedEvent, trusted: Mapping[str, VerifyKey]) -> VerifiedEvent:

@@ -22,7 +22,7 @@ from mailbridge.bridge.own import payloads
 from mailbridge.bridge.prove import Prover, stated
 from mailbridge.config import Source
 from mailbridge.errors import ConfigError, MalformedMail, NotCanonical, Unchecked
-from mailbridge.event import MAX_EVENT_BYTES, TEST_NAMESPACE, canonical, event_uuid, whole_tag
+from mailbridge.event import MAX_EVENT_BYTES, TEST_NAMESPACE, event_uuid, size, whole_tag
 from mailbridge.mail import MAX_MAIL, Mail, has_marker, read_mail
 from mailbridge.numbering import ListNumber, numbered
 from mailbridge.outbox import Upload
@@ -260,10 +260,10 @@ def _judged(
             f"source {source.name!r} requires {source.require!r},"
             f" and all that backs this mail is {provenance.sent_by.how!r}",
         )
-    size = max(len(canonical([event.data, event.author])) for event in emitted) + ENVELOPE
-    if size > MAX_EVENT_BYTES:
+    largest = max(size([event.data, event.author]) for event in emitted) + ENVELOPE
+    if largest > MAX_EVENT_BYTES:
         return _Verdict(
-            "quarantined", "too-large", f"an event of {size} bytes, {MAX_EVENT_BYTES} may go out"
+            "quarantined", "too-large", f"an event of {largest} bytes, {MAX_EVENT_BYTES} may go out"
         )
     return found
 

@@ -77,6 +77,8 @@ class Outbox(Mails):
         self._key: Final = key
         self._within: Head | None = None
         """The head inside a transaction that emits."""
+        self._tags: set[str] = set()
+        """The tags that it has more of by then."""
         self.backings: Final = Backings(self.run)
         """What backs the news that are out."""
         self.stand_ins: Final = StandIns(self.run)
@@ -93,9 +95,16 @@ class Outbox(Mails):
     def transaction(self) -> Iterator[None]:
         """Hold the only right to write until the end, then commit to the disk; or undo it all."""
         # Another process may have written since the last one.
-        self._within = None
+        self._within, self._tags = None, set()
         with super().transaction():
             yield
+            # (Told once, not with each event.)
+            if self._within is not None:
+                told = self._within.tags
+                self.run_all(
+                    "INSERT OR REPLACE INTO tag (tag, n) VALUES (?, ?)",
+                    [(tag, told[tag]) for tag in self._tags],
+                )
 
     def __enter__(self) -> Self:
         return self
@@ -141,6 +150,11 @@ class Outbox(Mails):
         )
         return sign_note({"head": msgspec.to_builtins(told)}, self._key)
 
+    def signed_canary(self, nonce: str, now: datetime | None = None) -> bytes:
+        """Return a canary of *now* that is called *nonce*, as canonical JSON, signed."""
+        time = (now or datetime.now(UTC)).isoformat(timespec="milliseconds")
+        return sign_note({"canary": {"feed": self.feed, "nonce": nonce, "time": time}}, self._key)
+
     def emit(self, fields: Mapping[str, Any], *, mail: bytes | None, backfill: bool) -> bool:
         """
         Number, link and sign the event *fields* (all but `feed`), inside a transaction.
@@ -163,9 +177,7 @@ class Outbox(Mails):
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             *(link.seq, wanted, tag, hashed, raw, int(backfill), mail, _unix(fields["time"])),
         )
-        self.run(
-            "INSERT INTO tag (tag, n) VALUES (?, 1) ON CONFLICT (tag) DO UPDATE SET n = n + 1", tag
-        )
+        self._tags.add(tag)
         tags = {**head.tags, tag: link.tag_seq}
         self._within = msgspec.structs.replace(head, seq=link.seq, hash=hashed, tags=tags)
         return True
