@@ -170,6 +170,16 @@ HOSTILE: Final[dict[str, Callable[[], bytes]]] = {
     "a subject of words": lambda: _subject(b"Accepted" + b" a" * 30_000),
     "a subject that does not close": lambda: _subject(b"Accepted a 1 (" + b"a" * 60_000),
     "a subject of bugs": lambda: _subject(b"Bug#1: fixed in" + b" a" * 30_000 + b"\t"),
+    "a bug and an upload of Launchpad": lambda: (
+        b"X-Katie: Launchpad actually\nX-Launchpad-Bug: product=a; status=New;\n"
+        b"X-Launchpad-Bug-Private: no\nSubject: [Bug 1] [ubuntu/noble] a 1 (Accepted)\n\nx\n"
+    ),
+    "an issue and a merge request": lambda: (
+        b"X-GitLab-Issue-IID: 1\nX-GitLab-MergeRequest-IID: 1\nX-GitLab-Project-Path: a/b\n\nx\n"
+    ),
+    "an issue of no number, and a push": lambda: (
+        b"X-GitLab-Issue-IID:\nX-GitLab-Author: a\nX-GitLab-Project-Path: a/b\n\nx\n"
+    ),
     # -- charsets
     "charset punycode": lambda: _text(b"punycode", b"a-" + b"b" * MIB),
     "charset punycode, in pieces": lambda: typed(

@@ -70,7 +70,8 @@ _KINDS: Final[dict[gitlab.What, type[_MergeRequest]]] = {
 
 def recognise(mail: Mail, _site: Site, _archive: str) -> Sequence[Event] | NoEvent | None:
     """Return what happened to the merge request."""
-    if mail.header("X-GitLab-MergeRequest-IID") is None:
+    # (Nobody sends a mail about both; it would be about the issue, which may be confidential.)
+    if not mail.has("X-GitLab-MergeRequest-IID") or mail.has("X-GitLab-Issue-IID"):
         return None
     clip = Clip()
     notice = gitlab.notice(mail, "MergeRequest", clip)

@@ -82,7 +82,7 @@ def recognise(mail: Mail, _site: Site, _archive: str) -> Sequence[Event] | NoEve
     they say and the diff stay in GitLab.  Raises `MalformedMail` as project or subject are of
     another form.
     """
-    if mail.header("X-GitLab-Author") is None or any(map(mail.header, _OTHERS)):
+    if mail.header("X-GitLab-Author") is None or mail.has(*_OTHERS):
         return None
     if kept := gitlab.kept_in(mail):
         return kept

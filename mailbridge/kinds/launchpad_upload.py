@@ -131,7 +131,8 @@ def recognise(mail: Mail, site: Site, _archive: str) -> Sequence[Event] | None:
 def _told(mail: Mail) -> _Told | None:
     kind = mail.header("X-Launchpad-Notification-Type")
     katie = (mail.header("X-Katie") or "").startswith("Launchpad")
-    if kind != "package-upload" and not (kind is None and katie):
+    # (What names a bug is about the bug.)
+    if kind != "package-upload" and (kind or not katie or mail.has("X-Launchpad-Bug")):
         return None
     found = _SUBJECT.fullmatch(mail.subject)
     if found is None:
