@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from mailbridge.event import SignedEvent
     from mailbridge.reader.keys import Keys
 
 SUMMARY = "Check signatures and feeds, of a relay, a file or standard input"
@@ -23,22 +22,24 @@ class Checked(NamedTuple):
     events: int
     feeds: dict[str, int]
     """The last number of each."""
+    begins: Mapping[str, int] = MappingProxyType({})
+    """The first that was seen of each, where it may be another than 1."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "url",
-        metavar="URL|-",
+        metavar="URL|FILE|-",
         nargs="?",
-        help="tcp://HOST:5583, file:///.../journal.db, or - for JSON lines on standard input"
-        " (default: this machine's relay)",
+        help="tcp://HOST:5583, file:///.../journal.db, an export, or - for JSON lines (an export,"
+        " or tail's) on standard input (default: this machine's relay)",
     )
     parser.add_argument(
         "--tag",
         action="append",
         default=[],
         metavar="PATTERN",
-        help="standard input holds these tags alone (repeatable)",
+        help="the file or standard input holds these tags alone (repeatable)",
     )
     trust = parser.add_mutually_exclusive_group()
     trust.add_argument("--keys", type=Path, metavar="DIR", help="believe these public keys alone")
@@ -56,8 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
     service.set_up_logging()
     loaded = config.load(arguments.config or config.default_config())
     url = arguments.url or here(loaded.relay.read)
-    if arguments.tag and url != "-":
-        raise UsageError("--tag is for standard input: of a relay or a journal all is checked")
+    of_lines = "://" not in url
+    if arguments.tag and not of_lines:
+        raise UsageError("--tag is for lines of tail: of a relay or a journal all is checked")
     keys = Keys(
         url,
         state=arguments.state or loaded.state_dir,
@@ -65,11 +67,11 @@ def run(arguments: argparse.Namespace) -> int:
         pin=arguments.pin,
     )
     try:
-        checked = _lines(keys, arguments.tag) if url == "-" else _whole(url, keys)
+        checked = _lines(url, keys, arguments.tag) if of_lines else _whole(url, keys)
     except BadInput as error:
         _tell(arguments, ok=False, finding=str(error))
         return error.exit_status
-    _tell(arguments, ok=True, events=checked.events, feeds=checked.feeds)
+    _tell(arguments, ok=True, checked=checked)
     return 0
 
 
@@ -86,78 +88,16 @@ def _whole(url: str, keys: Keys) -> Checked:
         return Checked(count, {each.feed: each.seq for each in told})
 
 
-def _lines(keys: Keys, tags: list[str]) -> Checked:
-    """Check the events on standard input, one a line.  Raises `BadInput`."""
-    from mailbridge.errors import BadInput, BadProof
+def _lines(name: str, keys: Keys, tags: list[str]) -> Checked:
+    """Check the lines of the file *name*.  Raises `BadInput` for the first that is wrong."""
+    from mailbridge.cli.import_ import opened
+    from mailbridge.reader.check import Check
+    from mailbridge.reader.exported import read_lines
 
-    checker = _Checker(keys, filtered=bool(tags))
-    for number, line in enumerate(_read(), 1):
-        try:
-            checker.take(line)
-        except BadProof:
-            raise
-        except BadInput as error:
-            raise BadInput(f"line {number}: {error}") from error
-    return checker.checked()
-
-
-def _read() -> Iterable[bytes]:
-    from mailbridge.event import MAX_FRAME_BYTES
-
-    # (A line longer than any event is cut here and refused there.)
-    while line := sys.stdin.buffer.readline(MAX_FRAME_BYTES + 2):
-        yield line.rstrip(b"\r\n")
-
-
-class _Checker:
-    """Follows the feeds of events that come without a relay that could fill a hole."""
-
-    def __init__(self, keys: Keys, *, filtered: bool) -> None:
-        from mailbridge.reader.chain import Chain
-
-        self._keys = keys
-        self._chain = Chain(filtered=filtered)
-        self._filtered = filtered
-        self._events = 0
-
-    def take(self, raw: bytes) -> None:
-        from mailbridge.errors import BadProof, BadSignature
-        from mailbridge.event import read_event
-        from mailbridge.reader.chain import Step
-        from mailbridge.signing import verify
-
-        event: SignedEvent = read_event(raw)
-        link = event.feed
-        try:
-            verified = verify(event, self._keys.current())
-        except BadSignature as error:
-            if link is None:
-                raise
-            raise BadProof(f"feed {link.id[:200]}: number {link.seq} was altered") from error
-        self._events += 1
-        if link is None:
-            return
-        step = self._chain.step(verified, link)
-        if step is Step.UNKNOWN:
-            self._chain.begin(verified, link)
-        elif step is Step.NEXT:
-            self._chain.advance(verified, link)
-        elif step is Step.HOLE:
-            at = self._chain.positions[link.id]
-            if not self._filtered:
-                raise BadProof(
-                    f"feed {link.id}: number {at.newest.seq + 1} is missing before {link.seq}"
-                )
-            if event.tag in at.newest.tags or at.whole:
-                raise BadProof(
-                    f"feed {link.id}: before number {link.seq} an event {event.tag} is missing"
-                )
-            # (The first that we see of this tag, somewhere in a feed: nobody can tell.)
-            self._chain.advance(verified, link)
-
-    def checked(self) -> Checked:
-        feeds = {feed: at.newest.seq for feed, at in self._chain.positions.items()}
-        return Checked(self._events, feeds)
+    check = Check(keys, filtered=bool(tags))
+    with opened(name) as stream:
+        check.take_all(read_lines(stream))
+    return Checked(check.events, check.feeds, check.begins)
 
 
 def _tell(
@@ -165,19 +105,21 @@ def _tell(
     *,
     ok: bool,
     finding: str | None = None,
-    events: int = 0,
-    feeds: dict[str, int] | None = None,
+    checked: Checked | None = None,
 ) -> None:
     from mailbridge.event import canonical
     from mailbridge.service import one_line
     from mailbridge.sinks.show import safe_json
 
+    found = checked or Checked(0, {})
     if arguments.json:
-        told = {"ok": ok, "finding": finding, "events": events, "feeds": feeds or {}}
+        told = {"ok": ok, "finding": finding, "events": found.events, "feeds": found.feeds}
         print(safe_json(canonical(told)).decode())
     elif not ok:
         print(one_line(f"wrong: {finding}"))
     else:
-        for feed, last in sorted((feeds or {}).items()):
-            print(one_line(f"feed {feed}: whole up to number {last}"))
-        print(f"{events} events, all signed by whom we trust")
+        for feed, last in sorted(found.feeds.items()):
+            first = found.begins.get(feed, 1)
+            begin = f"from number {first} " if first > 1 else ""
+            print(one_line(f"feed {feed}: whole {begin}up to number {last}"))
+        print(f"{found.events} events, all signed by whom we trust")

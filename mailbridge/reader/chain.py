@@ -104,7 +104,11 @@ class Chain:
         if at.anchor.seq == link.seq - 1:
             self._put(link.id, newest, whole=at.whole)
         else:
-            self._shown.setdefault(link.id, {})[link.seq] = event.hash
+            shown = self._shown.setdefault(link.id, {})
+            shown[link.seq] = event.hash
+            if len(shown) > MAX_SHOWN + 1:
+                # (Who cannot fetch links goes on, and must not grow by it.)
+                del shown[next(iter(shown))]
             self.positions[link.id] = Position(
                 anchor=at.anchor, newest=newest, whole=at.whole, holes=at.holes
             )
