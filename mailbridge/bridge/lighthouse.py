@@ -87,6 +87,8 @@ class LighthouseTarget:
         self._patience = ECHO
         self._listens_anew = False
         self._told_of_silence = False
+        self.resent = 0
+        """How many events were submitted again because they did not come out."""
 
     @property
     def sockets(self) -> Sequence[Socket]:
@@ -115,6 +117,25 @@ class LighthouseTarget:
             self._submit(now)
             due = self._due(now)
         return now if more else due
+
+    @property
+    def acked(self) -> int:
+        """The number up to which everything came out of it."""
+        return self._acked
+
+    @property
+    def trouble(self) -> bool:
+        """Whether it is not there, or publishes nothing of ours."""
+        return not self._line.is_up or self._told_of_silence
+
+    def canary(self, nonce: str) -> bool:
+        """Do nothing: all that it hears it tells everybody."""
+        del nonce
+        return False
+
+    def echoed(self) -> list[str]:
+        """Return nothing: see `canary`."""
+        return []
 
     def status(self) -> str:
         """Return how much came out of it, or what is wrong with it."""
@@ -175,6 +196,7 @@ class LighthouseTarget:
         self._next = now + self._every
         if not self._line.give(flight.event.raw):
             return
+        self.resent += flight.tries > 0
         flight.tries += 1
         flight.sent = now
         flight.due = now + min(ECHO * 2 ** (flight.tries - 1), ECHO_MAX)

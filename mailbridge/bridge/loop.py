@@ -21,6 +21,7 @@ from typing import Final, Protocol
 import zmq
 
 from mailbridge.bridge.attention import Attention
+from mailbridge.bridge.canary import Canaries
 from mailbridge.bridge.places import Place
 from mailbridge.bridge.target import Target
 from mailbridge.maildir import Watch
@@ -59,13 +60,15 @@ class Loop:
         watchdog: float | None = None,
         alarms: Callable[[], Sequence[str]] = tuple,
         attention: Attention | None = None,
+        canaries: Canaries | None = None,
         healthy: Callable[[], bool] = lambda: True,
     ) -> None:
         """
         *started* is when this process began (Unix time); *watchdog* what systemd waits for.
 
         *alarms* tells, in a few words each, what an operator should look after besides, and
-        *attention* who is silent; whoever runs in this process too says whether it is *healthy*.
+        *attention* who is silent; *canaries* go the way of a mail; whoever runs in this process too
+        says whether it is *healthy*.
         """
         self._state: Final = state
         self._places: Final = places
@@ -84,6 +87,7 @@ class Loop:
         self._status = ""
         self._alarms: Final = alarms
         self._attention: Final = attention
+        self._canaries: Final = canaries
         self._healthy: Final = healthy
         self._stopping: Callable[[], bool] = lambda: False
 
@@ -124,6 +128,7 @@ class Loop:
         """Do what is to be done, and return when there will be more."""
         due = [self._take_in(now)]
         self._pay_attention()
+        due.append(self._send_canaries(now))
         for target in self._targets:
             try:
                 due.append(target.turn(time.monotonic()))
@@ -157,6 +162,16 @@ class Loop:
             )
         except DiskFull as error:
             self._wait_for_room(str(error))
+
+    def _send_canaries(self, now: float) -> float:
+        if self._canaries is None or self._full_until > -math.inf:
+            return math.inf
+        try:
+            self._canaries.pass_on(self._targets)
+            return self._canaries.send(now)
+        except DiskFull as error:
+            self._wait_for_room(str(error))
+            return math.inf
 
     def _mail_waits(self, source: str) -> bool:
         """Say whether there is mail that *source* may have sent, or nobody could look for it."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from mailbridge import config, failpoint, maildir
+from mailbridge.bridge.canary import Canaries
 from mailbridge.bridge.deliver import BATCH, BATCH_BYTES, Delivery, Gateway
 from mailbridge.bridge.mailbox import beginning
 from mailbridge.config import Source
@@ -54,7 +55,7 @@ _KEPT: Final = ("quarantined", "existing")
 class Place:
     """One Maildir, its sources, and the files in it that have no verdict yet."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a part of its own
         self,
         path: Path,
         sources: tuple[Source, ...],
@@ -62,6 +63,7 @@ class Place:
         gateway: Gateway,
         *,
         spool: bool = False,
+        canaries: Canaries | None = None,
     ) -> None:
         self.path: Final = path
         self.sources: Final = sources
@@ -73,6 +75,7 @@ class Place:
         """Why it cannot be looked into, for a person; empty if it can."""
         self._outbox: Final = outbox
         self._gateway: Final = gateway
+        self._canaries: Final = canaries
         self._after, self._age = ("delete", 0) if spool else config.after(sources[0].after)
         self._skip: Final = not spool and sources[0].existing == "skip"
         rate = None if spool else sources[0].rate
@@ -127,12 +130,7 @@ class Place:
         if self._backlog:
             self._missed = True
             return
-        is_due = time.monotonic() >= self._again_at
-        if self._more or is_due:
-            self._folders.doubt()
-        self._more, self._missed = False, False
-        if is_due:
-            self._again_at = math.inf
+        self._begin_look()
         try:
             if self._id is None:
                 self._first_sight(started)
@@ -171,6 +169,14 @@ class Place:
             self._finish(found, outcome.verdict.verdict)
         self._backlog.extendleft(found for found, _ in reversed(taken[len(outcomes) :]))
         return len(outcomes)
+
+    def _begin_look(self) -> None:
+        is_due = time.monotonic() >= self._again_at
+        if self._more or is_due:
+            self._folders.doubt()
+        self._more, self._missed = False, False
+        if is_due:
+            self._again_at = math.inf
 
     # -- looking -----------------------------------------------------------------------------------
 
@@ -277,6 +283,9 @@ class Place:
         size = 0
         while self._backlog and len(taken) < limit and size < BATCH_BYTES:
             found = self._backlog.popleft()
+            if self.spool and self._canaries and self._canaries.own(found.base):
+                self._finish(found, "ignored")
+                continue
             if (left := self._too_early(found)) > 0:
                 self._again_at = min(self._again_at, time.monotonic() + left)
                 continue
@@ -296,10 +305,21 @@ class Place:
             else:
                 failpoint.reached("read")
                 self._told.discard(found.base)
+                if self._canaries and self._canaries.is_test(raw, found.path):
+                    self._take_test(found)
+                    continue
                 size += len(raw)
                 self._credit -= 1
                 taken.append((found, self._delivery(found, raw)))
         return taken
+
+    def _take_test(self, found: Found) -> None:
+        """Be done with a test mail, which is none: it has no verdict that is counted."""
+        if not self.spool:
+            with self._outbox.transaction():
+                verdict = Verdict("ignored", "canary")
+                self._outbox.file_done(self._key(found), verdict, now=datetime.now(UTC))
+        self._finish(found, "ignored")
 
     def _too_early(self, found: Found) -> float:
         """Return for how long its archive has still time to speak for itself, in seconds."""

@@ -18,6 +18,7 @@ from mailbridge import config as configuration
 from mailbridge import failpoint, maildir
 from mailbridge.bridge import compose
 from mailbridge.bridge.attention import Attention
+from mailbridge.bridge.canary import Canaries
 from mailbridge.bridge.deliver import Gateway, Settings
 from mailbridge.bridge.loop import Loop, Stop
 from mailbridge.bridge.onbus import OnBus
@@ -145,8 +146,16 @@ class Bridge:
             on_bus=on_bus,
             attention=self.attention,
         )
+        self.canaries: Final = Canaries(state.directory, state.spool, state.outbox)
         self.places: Final = [
-            Place(path, sources, state.outbox, self.gateway, spool=spool)
+            Place(
+                path,
+                sources,
+                state.outbox,
+                self.gateway,
+                spool=spool,
+                canaries=self.canaries,
+            )
             for path, sources, spool in watched(config, state.spool)
         ]
 
@@ -176,6 +185,7 @@ class Bridge:
             watchdog=watchdog_seconds(),
             alarms=self.gateway.alarms,
             attention=self.attention,
+            canaries=self.canaries,
             healthy=healthy,
         )
         try:

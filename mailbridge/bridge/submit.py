@@ -50,6 +50,7 @@ class Answer(msgspec.Struct, kw_only=True):
     seq: int | None = None
     hash: str | None = None
     want: int | None = None
+    nonce: str | None = None
     reason: str | None = None
     feeds: dict[str, tuple[int, str | None]] = msgspec.field(default_factory=dict)
 
@@ -89,6 +90,11 @@ class RelayTarget:
         self._held_until = -math.inf
         self._gap_at = -math.inf
         self._reason = ""
+        self._canary = ""
+        """One that it is still to be given."""
+        self._echoed: list[str] = []
+        self.resent = 0
+        """How many events went out again because no answer came."""
 
     @property
     def sockets(self) -> Sequence[zmq.Socket[bytes]]:
@@ -117,6 +123,27 @@ class RelayTarget:
         if self._reason or not self._agreed:
             return f"{self.name} {self._reason or 'was not heard of yet'}; {waiting} events wait"
         return f"{waiting} events on the way" if waiting else "all received"
+
+    @property
+    def acked(self) -> int:
+        """The number up to which the relay has everything, as far as we know."""
+        return self._acked if self._agreed else self._known
+
+    @property
+    def trouble(self) -> bool:
+        """Whether the relay does not answer, or does not take our events."""
+        return bool(self._reason)
+
+    def canary(self, nonce: str) -> bool:
+        """Send a canary, which the relay answers once its disk has done its part."""
+        # (One that does not answer is not given a heap of them: the last will do.)
+        self._canary = nonce
+        return True
+
+    def echoed(self) -> list[str]:
+        """Return the canaries that came back since this was asked last."""
+        echoed, self._echoed = self._echoed, []
+        return echoed
 
     @property
     def waiting(self) -> int:
@@ -148,7 +175,10 @@ class RelayTarget:
                 self._silence(now)
         if not self._agreed:
             return
+        if self._canary and self._give([self._ledger.signed_canary(self._canary), b"canary"]):
+            self._canary = ""
         if self._sent > self._acked and now >= self._resend_at:
+            self.resent += self._sent - self._acked
             self._sent, self._window = self._acked, 1
             self._silence(now)
         room = self._acked + self._window - self._sent
@@ -205,6 +235,8 @@ class RelayTarget:
                 self._acknowledge(answer, now)
             case "gap":
                 self._go_back(answer, now)
+            case "canary":
+                self._echoed.append(answer.nonce or "")
             case "refused":
                 raise NeedsOperator(
                     f"{self.name} refuses event {answer.seq} ({answer.uuid}) for good:"

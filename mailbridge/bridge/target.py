@@ -27,6 +27,9 @@ class Ledger(Protocol):
     def signed_head(self) -> bytes:
         """Return the head of now, as canonical JSON signed by the feed's key."""
 
+    def signed_canary(self, nonce: str) -> bytes:
+        """Return a canary of now that is called *nonce*, as `signed_head` does."""
+
     def after(self, seq: int, limit: int) -> list[Sendable]:
         """Return the events numbered above *seq*, in order, at most *limit* of them."""
 
@@ -69,6 +72,24 @@ class Target(Protocol):
         Returns when the next turn is due, at the latest, if nothing arrives before (infinity: not
         at all).  Called after every arrival, after every commit to the outbox, and at that time.
         """
+
+    @property
+    def acked(self) -> int:
+        """The number up to which it has everything, as far as we know."""
+
+    @property
+    def trouble(self) -> bool:
+        """Whether it does not take our events just now."""
+
+    @property
+    def resent(self) -> int:
+        """How many events went out again because no answer came."""
+
+    def canary(self, nonce: str) -> bool:
+        """Send it a canary.  False: it is nobody who answers to such."""
+
+    def echoed(self) -> list[str]:
+        """Return the canaries that came back since this was asked last."""
 
     def status(self) -> str:
         """Return, in a few words for a person, how it stands: `all received`, `does not answer`."""

@@ -23,20 +23,21 @@ _CHUNK = 256 * 1024
 
 
 def store_mail(
-    maildir: str | os.PathLike[str], stream: SupportsRead[bytes], *, limit: int
+    maildir: str | os.PathLike[str], stream: SupportsRead[bytes], *, limit: int, mark: str = ""
 ) -> tuple[str, int]:
     """
     Put the mail in *stream* into *maildir* and return (its path in `new/`, how large it was).
 
     When this returns the mail survives a power cut.  The Maildir is made, for us alone, if it is
     missing.  Of a mail larger than *limit* one byte more than that is kept: enough for whoever
-    reads the Maildir to see that it is too large and to say so, and no more of the disk.
+    reads the Maildir to see that it is too large and to say so, and no more of the disk.  *mark*
+    becomes a part of its name.
 
     Raises `StorageFailed` (the disk does not take it; nothing is left in `new/`) and `TryAgain`
     (nothing came at all: no MTA sends that, so something before us broke).
     """
     root = os.path.abspath(maildir)
-    name = _unique_name()
+    name = _unique_name(mark)
     held = os.path.join(root, "tmp", name)
     final = os.path.join(root, "new", name)
     try:
@@ -89,11 +90,12 @@ def _copy(stream: SupportsRead[bytes], fd: int, most: int) -> int:
     return size
 
 
-def _unique_name() -> str:
+def _unique_name(mark: str) -> str:
     # maildir(5): seconds, what makes it unique, host; "/" and ":" may not occur.
     seconds, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
     host = os.uname().nodename.replace("/", "\\057").replace(":", "\\072")
-    return f"{seconds}.M{microseconds:06}P{os.getpid()}R{os.urandom(6).hex()}.{host}"
+    unique = f"M{microseconds:06}P{os.getpid()}R{os.urandom(6).hex()}"
+    return f"{seconds}.{unique}.{mark}.{host}" if mark else f"{seconds}.{unique}.{host}"
 
 
 def _discard(path: str) -> None:

@@ -110,6 +110,8 @@ class Intake:
         body, word = (*frames, b"", b"")[:2]
         if word == b"head":
             return self._submissions.head(body, batch)
+        if word == b"canary":
+            return self._submissions.canary(body, batch)
         if word == b"ask":
             return self._submissions.question(body)
         answer = self._event(body, batch, now, publish, waits=False)
