@@ -112,6 +112,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     mailgun_absent: bool = False
     """The operator's word that no Laniakea mailgun listens; needed for `stand_in`."""
     max_mail: str = "25M"
+    keep_sent: str = "30d"
+    """How long events that every relay has are kept here, to be sent again; and what is done."""
+    quarantine_keep: str = "90d"
+    quarantine_max: str = "1G"
     rules: str = ""
     """Where a site's own rules are: a TOML file, or a directory of them."""
     source: tuple[Source, ...] = ()
@@ -184,6 +188,9 @@ def check(config: Config) -> None:
     if config.entity and not is_entity(config.entity):
         raise ConfigError(f"entity: {config.entity!r}: letters, digits, '.', '_' and '-' only")
     size(config.max_mail, "max_mail")
+    duration(config.keep_sent, "keep_sent")
+    duration(config.quarantine_keep, "quarantine_keep")
+    size(config.quarantine_max, "quarantine_max")
     names: set[str] = set()
     for source in config.source:
         if source.name in names:

@@ -83,6 +83,23 @@ def copy(path: Path, to: Path) -> None:
         raise StorageFailed(f"{to}: cannot be written: {error.strerror}") from error
 
 
+def check(path: Path, *, called: Path) -> None:
+    """
+    Return if SQLite finds *path* whole (`quick_check`); else raise `NeedsOperator`.
+
+    It is a copy of what the error is to name, *called*.
+    """
+    try:
+        with contextlib.closing(connect(path)) as db:
+            found = str(db.execute("PRAGMA quick_check(1)").fetchone()[0])
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    if found != "ok":
+        raise NeedsOperator(
+            f"{called}: damaged ({found.splitlines()[-1][:200]}); nothing was copied"
+        )
+
+
 def connect(path: Path) -> sqlite3.Connection:
     """Return a connection to the database *path*, made readable by us alone if it is missing."""
     make(path)

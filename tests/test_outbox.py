@@ -220,7 +220,10 @@ def test_a_mail_in_quarantine_is_listed_until_it_is_released(outbox: Outbox) -> 
     [kept] = outbox.quarantined()
     assert (kept.sha256, kept.code, kept.reason) == (MAIL.hex(), "malformed", "a NUL in a header")
 
-    outbox.release(kept, Verdict("events"))
+    assert outbox.is_quarantined(kept.sha256)
+
+    outbox.expire(kept, Verdict("ignored", "expired"))
 
     assert outbox.quarantined() == []
-    assert outbox.counts() == []
+    assert not outbox.is_quarantined(kept.sha256)
+    assert outbox.counts() == [("source", "ignored", "expired", 1)]

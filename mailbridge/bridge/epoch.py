@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from mailbridge.bridge.submit import ask_for_epoch
+from mailbridge.errors import NeedsOperator
 from mailbridge.outbox import Outbox
 from mailbridge.wire.sockets import Context
 
@@ -15,6 +16,15 @@ log = logging.getLogger("mailbridge.epoch")
 
 TIMEOUT: Final = 30.0
 """Seconds that a relay has to tell what it holds."""
+
+
+def check(outbox: Outbox) -> None:
+    """Return unless *outbox* is a backup that was put back; then raise `NeedsOperator`."""
+    if moment := outbox.restored():
+        raise NeedsOperator(
+            f"{outbox.path}: is the backup of {moment}: what was emitted since is not in it;"
+            " nothing is sent; start once with --new-epoch"
+        )
 
 
 def begin(

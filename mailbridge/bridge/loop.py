@@ -62,6 +62,7 @@ class Loop:
         attention: Attention | None = None,
         canaries: Canaries | None = None,
         healthy: Callable[[], bool] = lambda: True,
+        upkeep: Callable[[float], float] = lambda _: math.inf,
     ) -> None:
         """
         *started* is when this process began (Unix time); *watchdog* what systemd waits for.
@@ -69,6 +70,9 @@ class Loop:
         *alarms* tells, in a few words each, what an operator should look after besides, and
         *attention* who is silent; *canaries* go the way of a mail; whoever runs in this process too
         says whether it is *healthy*.
+
+        *upkeep* does a little of what keeps the state small, told of the time (monotonic), and says
+        when it will do more.
         """
         self._state: Final = state
         self._places: Final = places
@@ -89,6 +93,7 @@ class Loop:
         self._attention: Final = attention
         self._canaries: Final = canaries
         self._healthy: Final = healthy
+        self._upkeep: Final = upkeep
         self._stopping: Callable[[], bool] = lambda: False
 
     def start(self) -> None:
@@ -134,6 +139,7 @@ class Loop:
                 due.append(target.turn(time.monotonic()))
             except DiskFull as error:
                 self._wait_for_room(str(error))
+        due.append(self._keep_small())
         self._tell(now)
         return min([*due, self._alive_at + self._alive_every])
 
@@ -205,6 +211,13 @@ class Loop:
         if self._full_until == -math.inf:
             log.error("%s; no mail is taken in until there is room, none is lost", why)
         self._full_until = time.monotonic() + FULL
+
+    def _keep_small(self) -> float:
+        try:
+            return self._upkeep(time.monotonic())
+        except DiskFull as error:
+            self._wait_for_room(str(error))
+            return math.inf
 
     # -- telling -----------------------------------------------------------------------------------
 

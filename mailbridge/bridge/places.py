@@ -82,7 +82,7 @@ class Place:
         self._rate: Final = config.rate(rate) if rate else math.inf
         waits = [s.suppress_if_on_bus for s in sources if s.suppress_if_on_bus]
         self._wait: Final = max(map(config.duration, waits), default=0)
-        self._credit = min(self._rate, BATCH)
+        self._credit = max(1.0, min(self._rate, BATCH))
         self._credit_at = time.monotonic()
         self._folders: Final = maildir.Folders(path, subfolders=self.subfolders)
         self._name: Final = os.fsencode(path)
@@ -264,6 +264,23 @@ class Place:
         with self._outbox.transaction():
             for key in old:
                 self._outbox.forget_file(key)
+
+    def note_missed(self) -> None:
+        """
+        Note which of the files that were done are not there any more.
+
+        Who is not there for long is forgotten.  What cannot be looked into has lost nothing; nor
+        has an empty Maildir, whose disk may only not be mounted.
+        """
+        if self.spool or self._id is None or self.trouble:
+            return
+        try:
+            there = {(os.fsencode(found.base), found.inode) for found in self._listed()}
+        except MailbridgeError as error:
+            log.info("%s: not looked for what is gone: %s", self.path, error)
+            return
+        if there:
+            self._outbox.ageing.look(self._id, there, now=datetime.now(UTC))
 
     # -- one batch ---------------------------------------------------------------------------------
 

@@ -45,6 +45,22 @@ class Quarantine:
 
     def __init__(self, path: Path) -> None:
         self._path: Final = path
+        self._size: int | None = None
+
+    @property
+    def size(self) -> int:
+        """How many bytes are in it: looked up once, then counted as this process fills it."""
+        if self._size is None:
+            self._size = sum(map(_size, self._path.glob("[!.]*")))
+        return self._size
+
+    def recount(self) -> None:
+        """Look `size` up anew: others fill and empty it as well."""
+        self._size = None
+
+    def size_of(self, sha256: str) -> int:
+        """Return how many bytes a mail takes here."""
+        return sum(_size(self._path / f"{sha256}.{suffix}") for suffix in _SUFFIXES)
 
     def keep(self, raw: bytes, note: Note) -> None:
         """Have *raw* and *note* on the disk when this returns.  Raises `StorageFailed`."""
@@ -53,9 +69,12 @@ class Quarantine:
                 self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
                 # (A power cut must not take the directory with all that is in it.)
                 _sync(self._path.parent)
+            before = self.size_of(note.sha256)
             _write(self._path / f"{note.sha256}.eml", raw)
             _write(self._path / f"{note.sha256}.json", msgspec.json.encode(note) + b"\n")
             _sync(self._path)
+            if self._size is not None:
+                self._size += self.size_of(note.sha256) - before
         except OSError as error:
             wrong = DiskFull if error.errno == errno.ENOSPC else StorageFailed
             raise wrong(f"{self._path}: cannot keep a mail: {error.strerror}") from error
@@ -71,16 +90,41 @@ class Quarantine:
         except msgspec.DecodeError as error:
             raise NeedsOperator(f"{self._path / sha256}.json: {error}") from error
 
+    def find(self, sha256: str) -> Note | None:
+        """Return why a mail is here, or None if nobody can tell any more."""
+        try:
+            return self.note(sha256)
+        except NeedsOperator:
+            return None
+
     def release(self, sha256: str) -> None:
-        """Remove a mail that has found its way."""
-        for suffix in ("eml", "json"):
-            (self._path / f"{sha256}.{suffix}").unlink(missing_ok=True)
+        """Remove a mail that has found its way, or has to go.  Raises `StorageFailed`."""
+        size = self.size_of(sha256)
+        try:
+            for suffix in _SUFFIXES:
+                (self._path / f"{sha256}.{suffix}").unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageFailed(
+                f"{self._path}: cannot remove {sha256}: {error.strerror}"
+            ) from error
+        if self._size is not None:
+            self._size -= size
 
     def _read(self, name: str) -> bytes:
         try:
             return (self._path / name).read_bytes()
         except OSError as error:
             raise NeedsOperator(f"{self._path / name}: {error.strerror}") from error
+
+
+_SUFFIXES: Final = ("eml", "json")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 
 import zmq
 
+from mailbridge.bridge import epoch
 from mailbridge.bridge.submit import RelayTarget
 from mailbridge.errors import NotPermitted, TryAgain
 from mailbridge.outbox import Outbox
@@ -31,6 +32,7 @@ def send_all(
     Raises `TryAgain` where one makes no progress for *patience* seconds, `NotPermitted` as soon as
     one is *hopeless*, and what a target raises: `NeedsOperator` where it knows another history.
     """
+    epoch.check(outbox)
     with ExitStack() as stack:
         context = make_context()
         stack.callback(context.term)

@@ -16,7 +16,7 @@ import msgspec
 
 from mailbridge import config as configuration
 from mailbridge import failpoint, maildir
-from mailbridge.bridge import compose
+from mailbridge.bridge import compose, epoch
 from mailbridge.bridge.attention import Attention
 from mailbridge.bridge.canary import Canaries
 from mailbridge.bridge.deliver import Gateway, Settings
@@ -24,12 +24,14 @@ from mailbridge.bridge.loop import Loop, Stop
 from mailbridge.bridge.onbus import OnBus
 from mailbridge.bridge.places import Place
 from mailbridge.bridge.prove import Prover
+from mailbridge.bridge.retry import try_again
 from mailbridge.bridge.state import State, make, opened
 from mailbridge.bridge.target import Target
+from mailbridge.bridge.upkeep import Upkeep
 from mailbridge.config import Config, Source
 from mailbridge.errors import ConfigError, StorageFailed
 from mailbridge.event import LANIAKEA_ARCHIVE
-from mailbridge.outbox import SenderLock
+from mailbridge.outbox import Quarantined, SenderLock
 from mailbridge.rules import load as load_rules
 from mailbridge.service import notify, watchdog_seconds
 
@@ -159,9 +161,19 @@ class Bridge:
             for path, sources, spool in watched(config, state.spool)
         ]
 
+        self.upkeep: Final = Upkeep(state.outbox, state.quarantine, self.places, config)
+
     def place(self, maildir: Path) -> Place:
         """Return the place of *maildir*, which a source names."""
         return next(place for place in self.places if place.path == _real(maildir))
+
+    def try_again(self, mail: Quarantined, sources: tuple[Source, ...]) -> tuple[str, str]:
+        """
+        Look again at a mail in quarantine, as mail of *sources*; return (words, verdict).
+
+        It leaves the quarantine with any other verdict than `quarantined`.
+        """
+        return try_again(mail, sources, self.state, self.gateway)
 
     def run(
         self,
@@ -187,8 +199,10 @@ class Bridge:
             attention=self.attention,
             canaries=self.canaries,
             healthy=healthy,
+            upkeep=self.upkeep.turn,
         )
         try:
+            epoch.check(self.state.outbox)
             loop.start()
             print(f"ready {ready} | {' | '.join(self.found())}", file=sys.stderr, flush=True)  # noqa: T201 - promised
             notify("READY=1", f"STATUS={loop.status()}")

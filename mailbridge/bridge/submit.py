@@ -19,6 +19,7 @@ from mailbridge import failpoint
 from mailbridge.bridge.target import Ledger
 from mailbridge.errors import MalformedEvent, NeedsOperator, TryAgain
 from mailbridge.event import canonical, parse_json
+from mailbridge.feed import Head
 from mailbridge.wire.sockets import WINDOW, Context, submitter
 
 log = logging.getLogger("mailbridge.submit")
@@ -90,6 +91,8 @@ class RelayTarget:
         self._held_until = -math.inf
         self._gap_at = -math.inf
         self._reason = ""
+        self._lacks = ""
+        """What the relay wants and we do not keep any more, for a person."""
         self._canary = ""
         """One that it is still to be given."""
         self._echoed: list[str] = []
@@ -223,7 +226,7 @@ class RelayTarget:
 
     def _take(self, answer: Answer, now: float) -> None:
         # (Behind an event that is held come as many gaps as the window had events: no news.)
-        if self._reason and answer.status != "held" and now >= self._held_until:
+        if self._reason and not (self._lacks or answer.status == "held" or now < self._held_until):
             log.info("%s answers", self.name)
             self._reason = ""
         match answer.status:
@@ -250,6 +253,29 @@ class RelayTarget:
         ours = self._ledger.head()
         if answer.feed != ours.feed:
             return
+        theirs, newest = answer.seq or 0, self._compared(answer, ours)
+        if theirs < self._ledger.horizon() <= newest:
+            if not self._agreed:
+                log.warning(
+                    "%s lacks events of %s behind number %d that are not kept here any more",
+                    *(self.name, ours.feed, theirs),
+                )
+            theirs = newest
+        if theirs < self._ledger.horizon():
+            self._lack(theirs, now)
+            return
+        if self._lacks:
+            log.info("%s has what it lacked", self.name)
+            self._lacks = self._reason = ""
+        if not self._agreed or theirs < self._acked:
+            if theirs < max(self._acked, self._known):
+                log.warning("%s lost what came after %d; sending it again", self.name, theirs)
+            self._acked = self._sent = theirs
+        self._agreed = True
+        self._heard(now)
+
+    def _compared(self, answer: Answer, ours: Head) -> int:
+        """Return the newest number that the relay has; raise if it is not of our history."""
         theirs = answer.seq or 0
         # (Of a feed without events it knows the head alone: nothing of that was lost.)
         strange = [
@@ -275,19 +301,7 @@ class RelayTarget:
                     f"{self.name} has another event {seq} of {ours.feed} than our outbox;"
                     f" {NEW_EPOCH}"
                 )
-        if theirs < self._ledger.horizon() <= newest[0]:
-            if not self._agreed:
-                log.warning(
-                    "%s lacks events of %s behind number %d that are not kept here any more",
-                    *(self.name, ours.feed, theirs),
-                )
-            theirs = newest[0]
-        if not self._agreed or theirs < self._acked:
-            if theirs < max(self._acked, self._known):
-                log.warning("%s lost what came after %d; sending it again", self.name, theirs)
-            self._acked = self._sent = theirs
-        self._agreed = True
-        self._heard(now)
+        return newest[0]
 
     def _acknowledge(self, answer: Answer, now: float) -> None:
         seq = answer.seq or 0
@@ -310,12 +324,26 @@ class RelayTarget:
                 f"{self.name} wants event {want} of {answer.feed}, our outbox ends at"
                 f" {self._ledger.head().seq}; {NEW_EPOCH}"
             )
+        if want - 1 < self._ledger.horizon():
+            self._lack(want - 1, now)
+            return
         # A window that arrives behind a gap brings as many of these answers as it has events.
         if want - 1 == self._acked and now < max(self._gap_at, self._held_until):
             return
         self._acked = self._sent = want - 1
         self._gap_at = now + RESEND
         self._heard(now)
+
+    def _lack(self, theirs: int, now: float) -> None:
+        """Send nothing, and ask each minute whether somebody else gave it what we cannot give."""
+        lacks = self._ledger.not_kept(theirs)
+        if lacks != self._lacks:
+            log.error("%s wants what we do not have: %s", self.name, lacks)
+        self._lacks, self._reason = lacks, f"wants what we do not have: {lacks}"
+        self._agreed = False
+        self._acked = self._sent = theirs
+        self._window = 1
+        self._held_until = self._resend_at = now + HELD
 
     def _hold(self, answer: Answer, now: float) -> None:
         if not self._reason.startswith("holds"):
@@ -330,6 +358,27 @@ class RelayTarget:
         self._resend_at = now + RESEND
 
 
+def ask_head(context: Context, endpoint: str, ledger: Ledger, *, timeout: float) -> Answer:
+    """
+    Return how far the relay is with the feeds of our entity, once.
+
+    Waits at most *timeout* seconds.  Raises `TryAgain` if no answer comes, `NeedsOperator` where
+    the relay does not let us ask.
+    """
+    socket = submitter(context, endpoint)
+    try:
+        return _head(socket, endpoint, ledger, timeout)
+    finally:
+        socket.close(linger=0)
+
+
+def _head(socket: zmq.Socket[bytes], endpoint: str, ledger: Ledger, timeout: float) -> Answer:
+    head = msgspec.convert(_ask(socket, [ledger.signed_head(), b"head"], timeout), Answer)
+    if head.status != "head":
+        raise NeedsOperator(f"{endpoint} answers {head.status!r} to our head: {head.reason}")
+    return head
+
+
 def ask_for_epoch(
     context: Context, endpoint: str, ledger: Ledger, *, entity: str, timeout: float
 ) -> tuple[dict[str, tuple[int, str | None]], set[str]]:
@@ -340,9 +389,7 @@ def ask_for_epoch(
     """
     socket = submitter(context, endpoint)
     try:
-        head = msgspec.convert(_ask(socket, [ledger.signed_head(), b"head"], timeout), Answer)
-        if head.status != "head":
-            raise NeedsOperator(f"{endpoint} answers {head.status!r} to our head: {head.reason}")
+        head = _head(socket, endpoint, ledger, timeout)
         uuids: set[str] = set()
         after: int | None = 0
         while after is not None:
@@ -362,6 +409,6 @@ def _ask(socket: zmq.Socket[bytes], frames: list[bytes], timeout: float) -> dict
     if not socket.poll(int(timeout * 1000)):
         raise TryAgain(
             f"{socket.getsockopt_string(zmq.LAST_ENDPOINT)} does not answer;"
-            " a new epoch needs to know what the relay already has"
+            " what is to be done needs to know what the relay already has"
         )
     return parse_json(socket.recv_multipart()[0])

@@ -36,6 +36,9 @@ class Ledger(Protocol):
     def horizon(self) -> int:
         """Return the number up to which only uuids and hashes are kept."""
 
+    def not_kept(self, seq: int) -> str:
+        """Return in words that whoever has events up to *seq* cannot have those that follow."""
+
     def hash_of(self, seq: int) -> str | None:
         """Return the hash of event *seq*; None if the feed has no such event."""
 

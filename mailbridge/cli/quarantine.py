@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from mailbridge.config import Config
     from mailbridge.outbox import Quarantined
 
-SUMMARY = "Mails that were not understood: list, show, retry"
+SUMMARY = "Mails that were not understood: list, show, retry, drop"
 GROUP = "understand a mail"
 EXAMPLE = "mailbridge quarantine retry --all"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the actions of `quarantine`."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|retry")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|retry|drop")
 
     def action(name: str, summary: str, example: str) -> argparse.ArgumentParser:
         added = actions.add_parser(
@@ -41,15 +41,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     retry.add_argument("mails", nargs="*", metavar="SHA256", help="which")
     retry.add_argument("--all", action="store_true", help="all of them")
     retry.add_argument("--accept-test", action="store_true", help="take made-up mail")
+    drop = action("drop", "Give them up; the originals stay where they are", "drop 3f9a")
+    drop.add_argument("mails", nargs="*", metavar="SHA256", help="which")
+    drop.add_argument("--all", action="store_true", help="all of them")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """List, show or retry.  `retry` ends with 65 if a mail is still not understood."""
+    """List, show, retry or drop.  `retry` ends with 65 if a mail is still not understood."""
     import logging
     import sys
 
     from mailbridge.bridge.serve import bridge
     from mailbridge.cli._gateway import configured
+    from mailbridge.errors import UsageError
     from mailbridge.service import set_up_logging
 
     set_up_logging()
@@ -66,7 +70,11 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.action == "show":
             _show(ours.state.quarantine.mail(_pick(kept, arguments.mail).sha256))
             return 0
+        if not arguments.all and not arguments.mails:
+            raise UsageError(f"{arguments.action}: which? name them by SHA256, or say --all")
         chosen = kept if arguments.all else [_pick(kept, word) for word in arguments.mails]
+        if arguments.action == "drop":
+            return max([_drop(ours, mail) for mail in chosen], default=0)
         return max([_retry(config, ours, mail) for mail in chosen], default=0)
 
 
@@ -84,38 +92,23 @@ def _show(raw: bytes) -> None:
 
 
 def _retry(config: Config, ours: Bridge, mail: Quarantined) -> int:
-    from datetime import UTC, datetime
-
-    from mailbridge.bridge.deliver import Delivery
     from mailbridge.service import one_line
 
-    note = ours.state.quarantine.note(mail.sha256)
-    if note.size is not None:
-        print(f"{mail.sha256[:12]}  only its beginning is kept; raise max_mail, `ingest` the file")
-        return 65
     names = mail.route.split(",")
     sources = tuple(source for source in config.source if source.name in names)
-    [outcome] = ours.gateway.deliver(
-        [
-            Delivery(
-                ours.state.quarantine.mail(mail.sha256),
-                sources or ours.places[0].sources,
-                note.received or datetime.now(UTC),
-                where=note.file,
-                backfill=note.backfill,
-                again=True,
-            )
-        ]
-    )
-    verdict = outcome.verdict
-    told = verdict.reason or " ".join(outcome.uuids)
-    print(one_line(f"{mail.sha256[:12]}  {verdict.verdict}  {told}"))
-    if verdict.verdict == "quarantined":
-        return 65
-    ours.state.outbox.release(mail, verdict)
-    if all(other.sha256 != mail.sha256 for other in ours.state.outbox.quarantined()):
-        # (Else other sources wait for the same bytes.)
+    told, verdict = ours.try_again(mail, sources or ours.places[0].sources)
+    print(one_line(f"{mail.sha256[:12]}  {verdict}  {told}"))
+    return 65 if verdict == "quarantined" else 0
+
+
+def _drop(ours: Bridge, mail: Quarantined) -> int:
+    from mailbridge.outbox import Verdict
+    from mailbridge.service import one_line
+
+    ours.state.outbox.expire(mail, Verdict("ignored", "dropped", mail.reason))
+    if not ours.state.outbox.is_quarantined(mail.sha256):
         ours.state.quarantine.release(mail.sha256)
+    print(one_line(f"{mail.sha256[:12]}  dropped  {mail.reason}"))
     return 0
 
 

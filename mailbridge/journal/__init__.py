@@ -20,10 +20,20 @@ from mailbridge import failpoint
 from mailbridge.errors import MailbridgeError
 from mailbridge.event import FeedLink, SignedEvent
 from mailbridge.feed import Head, Hole
-from mailbridge.journal.file import SCHEMA, File
+from mailbridge.journal.file import SCHEMA, File, become_copy
 from mailbridge.journal.reading import FeedState, Link, Links, Missing, Reading, milliseconds
 
-__all__ = ["SCHEMA", "Batch", "FeedState", "Journal", "Link", "Links", "Missing", "Reading"]
+__all__ = [
+    "SCHEMA",
+    "Batch",
+    "FeedState",
+    "Journal",
+    "Link",
+    "Links",
+    "Missing",
+    "Reading",
+    "become_copy",
+]
 
 _FORKS_KEPT: Final = 100
 """Of one feed: more would prove nothing more, and fill the disk."""

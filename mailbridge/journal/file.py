@@ -185,6 +185,17 @@ class File:
         )
 
 
+def become_copy(path: Path) -> None:
+    """
+    Give the copy *path* of a journal an id of its own.
+
+    The journal goes on without it: its later cursors must not be taken for places in the copy.
+    """
+    with contextlib.closing(database.connect(path)) as db:
+        db.execute("UPDATE meta SET value = ? WHERE name = 'id'", (secrets.token_hex(4),))
+        db.execute("PRAGMA journal_mode=DELETE")
+
+
 def _open(path: Path, *, readonly: bool) -> sqlite3.Connection:
     if readonly:
         uri = f"{path.absolute().as_uri()}?mode=ro"

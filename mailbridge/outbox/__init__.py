@@ -23,7 +23,15 @@ from mailbridge.errors import NeedsOperator
 from mailbridge.event import MAX_EVENT_BYTES
 from mailbridge.feed import Head, feed_id
 from mailbridge.outbox.ageing import Ageing
-from mailbridge.outbox.file import FORM, DiskFull, OutboxFailed, SenderLock, entity_of
+from mailbridge.outbox.file import (
+    FORM,
+    DiskFull,
+    OutboxFailed,
+    SenderLock,
+    become_backup,
+    entity_of,
+    look_at,
+)
 from mailbridge.outbox.mails import FileKey, Mails, Quarantined, Verdict
 from mailbridge.outbox.news import Backings, Out, StandIns, Upload
 from mailbridge.signing import SigningKey, sign_fields, sign_note
@@ -41,7 +49,9 @@ __all__ = [
     "Stored",
     "Upload",
     "Verdict",
+    "become_backup",
     "entity_of",
+    "look_at",
 ]
 
 
@@ -253,6 +263,11 @@ class Outbox(Mails):
     def targets(self) -> dict[str, int]:
         """Return who was ever sent to, and the number up to which each has everything."""
         return dict(self.run("SELECT name, acked FROM target ORDER BY name").fetchall())
+
+    def forget_target(self, name: str) -> None:
+        """Wait no longer for the target *name* to have anything; commits."""
+        with self.transaction():
+            self.run("DELETE FROM target WHERE name = ?", name)
 
     def ancestors(self) -> frozenset[str]:
         """Return the ids of the feeds that came before this one, as far as was known."""

@@ -6,7 +6,7 @@ Identity is kept for good: a uuid that was ever given is never given again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -15,6 +15,9 @@ from mailbridge.outbox.rows import Rows
 
 CHUNK: Final = 200
 """Rows that one transaction changes at most: it holds up who takes mail in for milliseconds."""
+
+MISSED: Final = 2_000
+"""How many deliveries are noted as gone at once; the next look notes others."""
 
 PAGES: Final = 256
 """Pages that are given back to the disk at once."""
@@ -48,13 +51,18 @@ class Ageing:
             last = self._compactable(before, limit)
             done = self._horizon()
             rows = self._run(
-                "SELECT seq, raw FROM event WHERE seq > ? AND seq <= ?", done, last
+                "SELECT raw, seq, uuid, tag, hash, backfill, made FROM event"
+                " WHERE seq > ? AND seq <= ?",
+                *(done, last),
             ).fetchall()
-            for seq, raw in rows:
+            # (SQLite does not join the pages of rows that become smaller; of new ones it does.)
+            self._run("DELETE FROM event WHERE seq > ? AND seq <= ?", done, last)
+            for raw, *stays in rows:
                 backing = backing_told(raw)
                 self._run(
-                    "UPDATE event SET raw = x'', mail = NULL, how = ?, signed = ? WHERE seq = ?",
-                    *(backing and backing.how, backing and int(backing.is_signed), seq),
+                    "INSERT INTO event (raw, how, signed, seq, uuid, tag, hash, backfill, made)"
+                    " VALUES (x'', ?, ?, ?, ?, ?, ?, ?, ?)",
+                    *(backing and backing.how, backing and int(backing.is_signed), *stays),
                 )
             if rows:
                 self._run("INSERT OR REPLACE INTO meta VALUES ('horizon', ?)", str(last))
@@ -65,38 +73,42 @@ class Ageing:
         with self._rows.transaction():
             return self._run(
                 "DELETE FROM mail WHERE (sha256, route) IN (SELECT sha256, route FROM mail"
-                " WHERE verdict IN ('events', 'duplicate', 'ignored') AND taken < ? LIMIT ?)",
+                " WHERE verdict IN ('events', 'duplicate', 'ignored') AND taken <= ? LIMIT ?)",
                 *(int(before.timestamp()), limit),
             ).rowcount
 
-    def missed(self, place: int, files: Iterable[tuple[bytes, int]], *, now: datetime) -> None:
+    def look(
+        self, place: int, there: Container[tuple[bytes, int]], *, now: datetime, limit: int = MISSED
+    ) -> None:
         """
-        Note that a look *now* missed *files* (base, inode) of *place*, and no others.
+        Note which deliveries of *place* a look *now* missed: *there* are the files (base, inode).
 
-        From the first look on that missed a file it counts as gone.
+        At most *limit* at once.  A file counts as gone from the first look on that missed it.
         """
+        missed: list[tuple[bytes, int]] = []
+        back: list[tuple[bytes, int]] = []
+        for base, inode, gone in self._run(
+            "SELECT base, inode, gone FROM file WHERE place = ?", place
+        ):
+            if ((base, inode) in there) != (gone is None):
+                (missed if gone is None else back).append((base, inode))
+        since = int(now.timestamp())
+        changes = [*((since, file) for file in missed), *((None, file) for file in back)]
+        if not changes:
+            return
         with self._rows.transaction():
-            self._run("CREATE TEMP TABLE missed (base BLOB, inode INTEGER, UNIQUE (base, inode))")
-            for file in files:
-                self._run("INSERT OR IGNORE INTO temp.missed VALUES (?, ?)", *file)
-            self._run(
-                "UPDATE file SET gone = NULL WHERE place = ? AND gone IS NOT NULL"
-                " AND (base, inode) NOT IN temp.missed",
-                place,
-            )
-            self._run(
-                "UPDATE file SET gone = ? WHERE place = ? AND gone IS NULL"
-                " AND (base, inode) IN temp.missed",
-                *(int(now.timestamp()), place),
-            )
-            self._run("DROP TABLE temp.missed")
+            for gone, file in changes[:limit]:
+                self._run(
+                    "UPDATE file SET gone = ? WHERE place = ? AND base = ? AND inode = ?",
+                    *(gone, place, *file),
+                )
 
     def forget_files(self, before: datetime, *, limit: int = CHUNK) -> int:
         """Forget at most *limit* deliveries whose file was gone *before*; return how many."""
         with self._rows.transaction():
             return self._run(
                 "DELETE FROM file WHERE (place, base, inode) IN (SELECT place, base, inode FROM"
-                " file WHERE gone < ? LIMIT ?)",
+                " file WHERE gone <= ? LIMIT ?)",
                 *(int(before.timestamp()), limit),
             ).rowcount
 
@@ -106,8 +118,8 @@ class Ageing:
         mails, files = (
             int(self._run(f"SELECT count(*) FROM {what}", unix).fetchone()[0])  # noqa: S608 - ours
             for what in (
-                "mail WHERE verdict IN ('events', 'duplicate', 'ignored') AND taken < ?",
-                "file WHERE gone < ?",
+                "mail WHERE verdict IN ('events', 'duplicate', 'ignored') AND taken <= ?",
+                "file WHERE gone <= ?",
             )
         )
         return Old(self._compactable(before, -1) - self._horizon(), mails, files)
@@ -116,6 +128,10 @@ class Ageing:
         """Return how many bytes of the file hold nothing."""
         free, size = (self._one(f"PRAGMA {name}") for name in ("freelist_count", "page_size"))
         return free * size
+
+    def size(self) -> int:
+        """Return how many bytes the file has, what holds nothing included."""
+        return self._one("PRAGMA page_count") * self._one("PRAGMA page_size")
 
     def give_back(self, *, pages: int = PAGES) -> int:
         """Give at most *pages* pages that hold nothing back to the disk; return how many."""

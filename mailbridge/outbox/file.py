@@ -131,6 +131,22 @@ def entity_of(path: Path) -> str | None:
         return str(row[0]) if row else None
 
 
+def become_backup(path: Path, moment: str) -> None:
+    """Let the copy *path* of an outbox say that it is one, of *moment* (ISO 8601), from now on."""
+    with Told(path), contextlib.closing(connect(path)) as db:
+        db.execute("INSERT OR REPLACE INTO meta VALUES ('backup', ?)", (moment,))
+        # (As one file: nothing beside it can get lost.)
+        db.execute("PRAGMA journal_mode=DELETE")
+
+
+def look_at(path: Path) -> tuple[str, int]:
+    """Return the feed of the outbox *path* and its newest number, without its key."""
+    with Told(path), contextlib.closing(connect(path)) as db:
+        feed = db.execute("SELECT value FROM meta WHERE key = 'feed'").fetchone()
+        newest = db.execute("SELECT coalesce(max(seq), 0) FROM event").fetchone()
+        return (str(feed[0]) if feed else "no feed"), int(newest[0])
+
+
 def connect(path: Path | None) -> sqlite3.Connection:
     """Return a connection to *path*, made readable by us alone; None: one in memory."""
     if path is not None:

@@ -153,15 +153,51 @@ class Mails(Rows):
             for sha, route, code, reason, taken in rows
         ]
 
-    def release(self, quarantined: Quarantined, verdict: Verdict) -> None:
-        """Give a mail that was in quarantine its new verdict, in the counts as well; commits."""
+    def is_quarantined(self, sha256: str) -> bool:
+        """Say whether the mail *sha256* is in quarantine, for whatever sources."""
+        found = self.run(
+            "SELECT 1 FROM mail WHERE sha256 = ? AND verdict = 'quarantined'",
+            bytes.fromhex(sha256),
+        )
+        return found.fetchone() is not None
+
+    def tried_again(self, mail: Quarantined, verdict: Verdict, *, replaced: bool) -> None:
+        """
+        Uncount what *mail* was before it was tried again, and *verdict* decided; commits.
+
+        Unless its entry was *replaced* (other sources were asked now, or it is the whole of what
+        was cut), it leaves the quarantine.
+        """
         with self.transaction():
+            self.tally(mail.route, Verdict("quarantined", mail.code), -1)
+            if not replaced:
+                self._redecide(mail, verdict)
+
+    def expire(self, mail: Quarantined, verdict: Verdict) -> None:
+        """Give *mail*, which leaves the quarantine, its *verdict*, which is counted; commits."""
+        with self.transaction():
+            if self._redecide(mail, verdict):
+                self.tally(mail.route, Verdict("quarantined", mail.code), -1)
+                self.tally(mail.route, verdict)
+
+    def _redecide(self, mail: Quarantined, verdict: Verdict) -> bool:
+        if verdict.verdict == "quarantined":
+            # (For other sources it is in quarantine still.)
+            return (
+                self.run(
+                    "DELETE FROM mail WHERE sha256 = ? AND route = ? AND verdict = 'quarantined'",
+                    *(bytes.fromhex(mail.sha256), mail.route),
+                ).rowcount
+                > 0
+            )
+        return (
             self.run(
                 "UPDATE mail SET verdict = ?, code = ?, reason = ? WHERE sha256 = ? AND route = ?"
                 " AND verdict = 'quarantined'",
-                *(*verdict, bytes.fromhex(quarantined.sha256), quarantined.route),
-            )
-            self.tally(quarantined.route, Verdict("quarantined", quarantined.code), -1)
+                *(*verdict, bytes.fromhex(mail.sha256), mail.route),
+            ).rowcount
+            > 0
+        )
 
     # -- files -------------------------------------------------------------------------------------
 
