@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from mailbridge import debbugs
+from mailbridge.errors import MalformedMail
 from mailbridge.family import Family
 from mailbridge.kinds import Site
 from mailbridge.mail import Mail, person, strip_list_prefixes
@@ -281,7 +282,9 @@ def _read(text: str) -> _Read:
     read = _Read()
     lines = text.split("\n", LINES)
     read.is_cut = len(lines) > LINES
-    begin = next((n for n, line in enumerate(lines) if _BEGIN.fullmatch(line.strip())), len(lines))
+    begin = next((n for n, line in enumerate(lines) if _BEGIN.fullmatch(line.strip())), None)
+    if begin is None:
+        raise MalformedMail("a transcript that does not say of which commands")
     command = ""
     group: dict[int, None] = {}
     is_open = failed = False
