@@ -598,6 +598,7 @@ def test_a_gap_sends_again_from_what_is_wanted_even_if_it_was_acknowledged(talk:
     assert not talk.target.settled
 
 
+@pytest.mark.fault(54)
 @pytest.mark.parametrize(
     "stray",
     [
@@ -616,6 +617,7 @@ def test_a_stray_answer_clears_nothing(talk: Talk, stray: dict[str, Any]) -> Non
     assert talk.outbox.acknowledged(talk.target.name) == 0
 
 
+@pytest.mark.fault(54)
 def test_nonsense_is_logged_and_survived(talk: Talk, caplog: pytest.LogCaptureFixture) -> None:
     talk.agree()
     talk.relay.hears_events(WINDOW)
@@ -628,6 +630,7 @@ def test_nonsense_is_logged_and_survived(talk: Talk, caplog: pytest.LogCaptureFi
     assert caplog.text.count("answers nonsense") == 5
 
 
+@pytest.mark.fault(55)
 def test_what_is_held_is_tried_again_after_a_minute(
     talk: Talk, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -647,6 +650,7 @@ def test_what_is_held_is_tried_again_after_a_minute(
     assert caplog.text.count("will not have our events yet") == 1
 
 
+@pytest.mark.fault(55)
 def test_an_event_that_is_held_stays_an_alarm_though_those_behind_it_leave_a_gap(
     talk: Talk,
 ) -> None:

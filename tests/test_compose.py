@@ -222,6 +222,7 @@ def test_changes_are_cut_for_a_lighthouse() -> None:
     assert cut.uuid == whole.uuid
 
 
+@pytest.mark.fault(56)
 def test_an_event_too_large_for_the_wire_is_kept_and_not_emitted() -> None:
     words = [f"{n}" + "☃" * 290 for n in range(200)]
     packages, tags = " ".join(words[:65]), " ".join(words)

@@ -212,6 +212,7 @@ def numbers(lighthouse: Lighthouse) -> list[int]:
     return [event["data"]["number"] for event in lighthouse.published]
 
 
+@pytest.mark.fault(64)
 def test_what_comes_out_again_is_acknowledged(bridge: Bridge, lighthouse: Lighthouse) -> None:
     bridge.write(1, 2, 3)
     bridge.connect(lighthouse)
@@ -413,6 +414,7 @@ def test_an_endpoint_that_is_none_is_named(
 # -- what is not heard
 
 
+@pytest.mark.fault(64)
 def test_a_lighthouse_that_does_not_know_our_key_is_told_of_and_asked_again(
     bridge: Bridge, strangers: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -505,6 +507,7 @@ def test_started_anew_with_our_key_it_gets_everything(
     assert bridge.target.status() == "all received"
 
 
+@pytest.mark.fault(64)
 def test_one_that_is_lost_goes_out_again_and_those_behind_it_do_not(
     bridge: Bridge, lighthouse: Lighthouse
 ) -> None:
@@ -566,6 +569,7 @@ def test_killed_in_the_middle_of_a_publication_it_gets_the_event_again(
 # -- what is no echo
 
 
+@pytest.mark.fault(64)
 def test_the_same_news_of_another_bridge_is_no_acknowledgement(
     bridge: Bridge, trusted: Path
 ) -> None:
@@ -584,6 +588,7 @@ def test_the_same_news_of_another_bridge_is_no_acknowledgement(
     assert (bridge.acked, *bridge.tries.values()) == (0, 1)
 
 
+@pytest.mark.fault(64)
 def test_the_same_event_twice_is_acknowledged_once(bridge: Bridge, lighthouse: Lighthouse) -> None:
     bridge.write(1, 2)
     bridge.connect(lighthouse)
@@ -608,6 +613,7 @@ def altered(event: dict[str, Any], how: str, signer: SigningKey) -> dict[str, An
     return event
 
 
+@pytest.mark.fault(64)
 @pytest.mark.parametrize(
     "how",
     ["other content", "our signature is another", "our signature is missing", "no event"],

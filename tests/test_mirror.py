@@ -201,6 +201,7 @@ def test_what_a_lighthouse_publishes_once_can_be_read_for_ever(
     own.key.check(first.preimage, first.signatures[own.key.entity][KEY_ID])
 
 
+@pytest.mark.fault(64)
 def test_what_a_lighthouse_s_own_clients_say_is_kept_on_its_word(
     mirror: Make, lighthouse: Lighthouse, source: Source
 ) -> None:

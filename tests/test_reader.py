@@ -147,6 +147,7 @@ def test_a_reader_of_some_tags_gets_those_alone(tmp_path: Path, keys: Path) -> N
     assert all_of(url, keys, tags=["*"]) == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.fault(60)
 def test_an_event_counts_as_handled_when_the_next_is_asked_for(tmp_path: Path, keys: Path) -> None:
     url = write(tmp_path / "j.db", Source().events(5))
     cursor = tmp_path / "cursor"
@@ -218,6 +219,7 @@ def test_of_a_cursor_file_the_last_whole_line_counts(
     assert [path.name for path in tmp_path.glob("*cursor*")] == ["cursor"]
 
 
+@pytest.mark.fault(60)
 def test_a_reader_that_is_killed_has_remembered_what_it_handled(tmp_path: Path, keys: Path) -> None:
     url = write(tmp_path / "j.db", Source().events(5))
     cursor = tmp_path / "cursor"

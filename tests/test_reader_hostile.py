@@ -54,6 +54,7 @@ def test_this_test_relay_is_believed_when_it_is_honest(source: Source, keys: Pat
     assert read(Gives(source.events(3)), 3, keys) == [1, 2, 3]
 
 
+@pytest.mark.fault(62)
 def test_an_altered_event_is_named(source: Source, keys: Path) -> None:
     one, two, three = source.events(3)
     shown = [one, altered(two, data={"number": 7}), three]
@@ -62,6 +63,7 @@ def test_an_altered_event_is_named(source: Source, keys: Path) -> None:
         read(Gives(shown), 3, keys)
 
 
+@pytest.mark.fault(62)
 def test_a_withheld_event_is_named(source: Source, keys: Path) -> None:
     one, _, three = source.events(3)
 
@@ -69,6 +71,7 @@ def test_a_withheld_event_is_named(source: Source, keys: Path) -> None:
         read(Gives([one, three]), 3, keys)
 
 
+@pytest.mark.fault(62)
 def test_what_is_withheld_from_a_reader_of_some_tags_is_named(source: Source, keys: Path) -> None:
     one = source.event(1)
     source.event(2)
@@ -79,6 +82,7 @@ def test_what_is_withheld_from_a_reader_of_some_tags_is_named(source: Source, ke
         read(Gives([one, four], links=[one, upload, four]), 3, keys, tags=[CLOSED])
 
 
+@pytest.mark.fault(62)
 def test_a_link_in_the_wrong_place_does_not_fill_a_hole(source: Source, keys: Path) -> None:
     one, two, three, four = source.events(4)
 
@@ -86,6 +90,7 @@ def test_a_link_in_the_wrong_place_does_not_fill_a_hole(source: Source, keys: Pa
         read(Gives([one, four], links=[three, two]), 4, keys)
 
 
+@pytest.mark.fault(62)
 def test_an_altered_link_does_not_fill_a_hole(source: Source, keys: Path) -> None:
     one, two, three = source.events(3)
 
@@ -115,6 +120,7 @@ def test_endless_links_that_lead_nowhere_are_an_end(source: Source, keys: Path) 
         read(gives, 3, keys)
 
 
+@pytest.mark.fault(63)
 def test_a_fork_of_the_source_itself_is_named(source: Source, keys: Path) -> None:
     twin = Source()
     one = source.event(1)
@@ -138,6 +144,7 @@ def test_a_tag_that_is_counted_wrongly_is_a_fork(source: Source, keys: Path) -> 
         read(Gives([one, two]), 2, keys)
 
 
+@pytest.mark.fault(63)
 def test_a_fork_is_found_though_the_one_side_was_jumped_over(source: Source, keys: Path) -> None:
     """Both sides of a fork are signed; what was shown of the one is not in the other's chain."""
     twin = Source()
@@ -150,6 +157,7 @@ def test_a_fork_is_found_though_the_one_side_was_jumped_over(source: Source, key
         read(gives, 3, keys, tags=["*.bug-*"])
 
 
+@pytest.mark.fault(62)
 def test_events_again_and_out_of_order_are_not_given_twice(source: Source, keys: Path) -> None:
     one, two, three = source.events(3)
 
@@ -455,6 +463,7 @@ def test_a_relay_that_takes_connections_and_hangs_up_is_not_stormed(
 # -- heads -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(61)
 def test_a_relay_behind_what_its_source_signed_is_told_of_when_it_stays_so(
     source: Source, keys: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

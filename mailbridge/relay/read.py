@@ -29,7 +29,11 @@ MAX_UUIDS: Final = 2000
 MAX_FORKS: Final = 8
 """Feeds of which a proof that they forked goes along."""
 
-MAX_ANSWER: Final = 4 * 1024 * 1024
+MAX_ANSWER: Final = 1024 * 1024
+"""
+Bytes of an answer, a quarter of what wire.md allows: who asks and asks and fetches nothing makes us
+keep as many answers as the socket's queue holds.
+"""
 _HEADER_ROOM: Final = 128 * 1024
 
 WAITING_EACH: Final = 4
@@ -129,6 +133,11 @@ class Reads:
             if not isinstance(identity, str | int):
                 identity = None
             self._refuse(peer, identity, refused)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for news."""
+        return len(self._places)
 
     def wake(self) -> None:
         """Serve the waiting readers for whom something has come."""

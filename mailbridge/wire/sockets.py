@@ -33,7 +33,7 @@ _RECONNECT_MAX_MS: Final = 5_000
 
 # What a slow subscriber may have waiting in our memory; beyond it PUB drops, as it always may.
 _PUBLISH_QUEUE: Final = 10_000
-# Answers of up to 4 MiB for a reader who does not fetch them; beyond it they are dropped.  (ZeroMQ
+# Answers of up to 1 MiB for a reader who does not fetch them; beyond it they are dropped.  (ZeroMQ
 # counts an answer as fetched only when half a queue was: it has to be wider than what may wait.)
 _ANSWER_QUEUE: Final = 16
 
