@@ -172,6 +172,23 @@ class Reading:
         holes = [hole for hole in self.holes(feed) if after < hole.last and hole.first <= end]
         return Links(links, more, holes)
 
+    def numbered(self, feed: str, after: int, limit: int) -> list[tuple[int, str, str, str]]:
+        """Return number, uuid, tag and hash of *feed*'s events above *after*, pruned ones too."""
+        return self._file.run(
+            "SELECT seq, uuid, name, hash FROM event JOIN tag ON tag.key = event.tag"
+            " WHERE feed = (SELECT key FROM feed WHERE id = ?) AND seq > ? ORDER BY seq LIMIT ?",
+            (feed, after, limit),
+        ).fetchall()
+
+    def kept_from(self, feed: str, after: int) -> int | None:
+        """Return the first number of *feed* above *after* that was not pruned; None for none."""
+        found = self._file.one(
+            "SELECT seq FROM event WHERE feed = (SELECT key FROM feed WHERE id = ?) AND seq > ?"
+            " AND bytes NOT NULL ORDER BY seq LIMIT 1",
+            (feed, after),
+        )
+        return None if found is None else int(found)
+
     def holes(self, feed: str) -> list[Missing]:
         """Return what is missing of *feed*, in order."""
         rows = self._file.run(
