@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -459,6 +460,33 @@ def test_two_relays_that_each_have_half_of_a_feed_have_it_all(
             assert (len(journal.read(0, limit=1000)), journal.holes(feed)) == (100, [])
     for sayer in sayers:
         sayer.close()
+
+
+@pytest.mark.usefixtures("soon", "often")
+@pytest.mark.parametrize("lacks", ["pruned", "missing"])
+def test_what_a_peer_has_not_itself_keeps_nobody_from_the_rest(
+    mirror: Make, listening: Listening, lacks: str
+) -> None:
+    relay, source = listening.relay, listening.source
+    feed = source.head.feed
+    events = source.events(30)
+    if lacks == "missing":
+        listening.say(*events[20:])
+        relay.numbers(10)
+    else:
+        listening.client.submit(*events)
+        relay.stop()
+        with Journal.open(relay.state / JOURNAL) as journal:
+            assert journal.prune(datetime.now(UTC) + timedelta(days=1), limit=20) == 20
+        relay.start()
+    other = mirror("other")
+
+    other.start(peer=(relay.read,))
+
+    wait_for(lambda: other.has(feed, range(21, 31)))
+    assert other.numbers(10) == [*range(21, 31)]
+    with Journal.open(other.state / JOURNAL, readonly=True) as journal:
+        assert [hole[:2] for hole in journal.holes(feed)] == [(1, 20)]
 
 
 @pytest.mark.usefixtures("often")

@@ -161,10 +161,15 @@ class Peer:
         self._inquiry.renew()
 
     def _put_off(self, refused: Refused, now: float) -> None:
-        _log.warning("%s", refused)
-        if self._asked is not None:
-            self._not_before[self._asked.feed, self._asked.late] = now + REFUSED
-        self._next = now + EVERY
+        begins = refused.header.get("begins")
+        self._next = now + PAUSE
+        if self._asked is None or self._asked.late or type(begins) is not int:
+            _log.warning("%s", refused)
+            if self._asked is not None:
+                self._not_before[self._asked.feed, self._asked.late] = now + REFUSED
+        elif begins > self._asked.after + 1:
+            # (It has pruned what came before.)
+            self._wants.appendleft(self._asked._replace(after=begins - 1))
 
     # -- answers -----------------------------------------------------------------------------------
 
@@ -218,8 +223,9 @@ class Peer:
             raise BadInput(f"{self.name}: an answer that does not hold together; is that a relay?")
         # (Behind the events come those that hide some of them from readers.)
         events = answer.frames[: min(len(seqs), want.limit)]
-        if events and seqs[0] > want.after + 1:
-            # It has a hole there itself.  What is behind that waits with us for its time.
+        state = self._journal.heads().get(want.feed)
+        if events and seqs[0] > (state.head.seq if state else 0) + 1:
+            # It lacks something itself.  What is behind that waits with us for its time.
             events = events[:1]
         answers = self._takes.take(events)
         statuses = {each.status for each in answers}

@@ -275,7 +275,8 @@ class Reads:
         try:
             links = self._journal.links(request.feed, after, limit, MAX_ANSWER - _HEADER_ROOM)
         except RelayGone as error:
-            raise _Refused("pruned", str(error)) from error
+            kept = self._journal.kept_from(request.feed, after)
+            raise _Refused("pruned", str(error), begins=kept) from error
         head = {"seq": state.head.seq, "hash": state.head.hash}
         header = {"id": request.id, **links.told(), **head}
         return [msgspec.json.encode(header), *links.frames()]
