@@ -99,6 +99,19 @@ class Submit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     lighthouse: Lighthouse | None = None
 
 
+class Health(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """
+    Ports that answer `/metrics`, `/live` and `/ready`: HOST:PORT, best on loopback; empty: none.
+
+    There are two, as both services may read one file.
+    """
+
+    listen: str = ""
+    """Of the bridge, and of `run`, which tells of its relay there as well."""
+    relay: str = ""
+    """Of a relay alone."""
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file, every default filled in."""
 
@@ -121,6 +134,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     source: tuple[Source, ...] = ()
     relay: Relay = Relay()
     submit: Submit = Submit()
+    health: Health = Health()
 
     @property
     def state_dir(self) -> Path:
@@ -340,6 +354,7 @@ _TABLES: Final[dict[str, Any]] = {
     "relay": Relay,
     "submit": Submit,
     "submit.lighthouse": Lighthouse,
+    "health": Health,
     "": Config,
 }
 

@@ -34,6 +34,7 @@ from mailbridge.health import (
 from mailbridge.health.http import MAX_REQUEST, MOST, Server
 from mailbridge.health.live import STUCK, process
 from mailbridge.health.state import LOST
+from tests.daemons import LOOPBACK, Daemon, make_maildir, put, upload
 
 START: Final = 1_700_000_000.0
 
@@ -371,3 +372,66 @@ def test_nothing_is_left_open_of_a_port_that_was_closed(health: Health) -> None:
     server.close()
 
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+# -- the services ----------------------------------------------------------------------------------
+
+
+def _until(server: str, path: str, wanted: str) -> str:
+    """Ask until what is *wanted* is said, and return all that is."""
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://{server}{path}", timeout=30) as answer:
+                said: str = answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                said = error.read().decode()
+        if wanted in said:
+            return said
+
+
+def test_bridge_and_relay_in_one_process_are_told_on_one_port_and_in_the_state(
+    tmp_path: Path,
+) -> None:
+    maildir, state = make_maildir(tmp_path / "Maildir"), tmp_path / "state"
+    words = ("run", "--maildir", maildir, "--state", state, *LOOPBACK, "--existing", "emit")
+    with Daemon(*words, "--health", "127.0.0.1:0") as daemon:
+        port = daemon.ready()["health"]
+        put(maildir, upload(1), "1.a")
+        _until(port, "/ready", "ready")
+        _until(port, "/metrics", 'mailbridge_canary_seconds{through="relay"}')
+        told = _until(port, "/metrics", "mailbridge_events_total{feed=")
+        while 'verdict="events"' not in told:
+            told = _until(port, "/metrics", "mailbridge_relay_submissions_total")
+        bridge, relay = told_by(state, "bridge"), told_by(state, "relay")
+        assert bridge
+        assert relay
+        assert bridge.runs
+        assert relay.runs
+        assert bridge.facts.process[0] == daemon.pid
+        assert daemon.stop() == 0
+
+    assert figures(told)["mailbridge_ready"] == 1
+    assert not list(state.glob("*.status.json"))
+
+
+def test_a_relay_that_is_away_keeps_the_bridge_alive_and_not_ready(tmp_path: Path) -> None:
+    maildir, state = make_maildir(tmp_path / "Maildir"), tmp_path / "state"
+    where = ("--submit", "tcp://127.0.0.1:9", "--health", "127.0.0.1:0")
+    with Daemon("bridge", "--maildir", maildir, "--state", state, *where) as daemon:
+        port = daemon.ready()["health"]
+        _until(port, "/ready", "tcp://127.0.0.1:9 does not answer; 0 events wait")
+        _until(port, "/live", "live")
+        _until(port, "/metrics", 'mailbridge_target_trouble{target="tcp://127.0.0.1:9"} 1')
+        assert daemon.stop() == 0
+
+
+def test_a_health_port_in_use_is_told_and_no_mail_waits_for_it(
+    tmp_path: Path, server: Server
+) -> None:
+    settings = tmp_path / "mailbridge.toml"
+    settings.write_text(f'state = "{tmp_path / "state"}"\n[health]\nrelay = "{server.address}"\n')
+    with Daemon("-c", settings, "relay", *LOOPBACK) as daemon:
+        assert "health" not in daemon.ready()
+        daemon.says(rf"health: {server.address} is in use; .*; we go on without")
+        assert daemon.stop() == 0

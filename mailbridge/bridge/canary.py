@@ -82,6 +82,8 @@ class Canaries:
         """The last one that was found in the spool."""
         self.through: Final[dict[str, Canary]] = {}
         """The last one that came back, by the name of its target."""
+        self.asked: Final[set[str]] = set()
+        """The names of the targets that should give them back."""
 
     def send(self, now: float) -> float:
         """Deliver one into the spool if it is time, and return when the next is due."""
@@ -144,7 +146,8 @@ class Canaries:
             with self._outbox.transaction():
                 self._notes.put("last", self._found[-1])
         for nonce in self._found:
-            asked = [target for target in targets if target.canary(nonce)]
+            asked = [target.name for target in targets if target.canary(nonce)]
+            self.asked.update(asked)
             if nonce in self._tests and (way := read_way(self._directory / nonce)):
                 way.targets = len(asked)
                 self._write(nonce, way)

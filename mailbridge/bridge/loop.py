@@ -23,6 +23,7 @@ import zmq
 from mailbridge.bridge.attention import Attention
 from mailbridge.bridge.canary import Canaries
 from mailbridge.bridge.places import Place
+from mailbridge.bridge.report import Reporter
 from mailbridge.bridge.target import Target
 from mailbridge.maildir import Watch
 from mailbridge.outbox import DiskFull
@@ -61,6 +62,7 @@ class Loop:
         alarms: Callable[[], Sequence[str]] = tuple,
         attention: Attention | None = None,
         canaries: Canaries | None = None,
+        reporter: Reporter | None = None,
         healthy: Callable[[], bool] = lambda: True,
         upkeep: Callable[[float], float] = lambda _: math.inf,
     ) -> None:
@@ -68,8 +70,8 @@ class Loop:
         *started* is when this process began (Unix time); *watchdog* what systemd waits for.
 
         *alarms* tells, in a few words each, what an operator should look after besides, and
-        *attention* who is silent; *canaries* go the way of a mail; whoever runs in this process too
-        says whether it is *healthy*.
+        *attention* who is silent; *canaries* go the way of a mail; the *reporter* tells others how
+        we stand; whoever runs in this process too says whether it is *healthy*.
 
         *upkeep* does a little of what keeps the state small, told of the time (monotonic), and says
         when it will do more.
@@ -89,9 +91,12 @@ class Loop:
         self._look_at = -math.inf
         self._full_until = -math.inf
         self._status = ""
+        self.scan_seconds = 0.0
+        """How long the last look through all Maildirs took."""
         self._alarms: Final = alarms
         self._attention: Final = attention
         self._canaries: Final = canaries
+        self._reporter: Final = reporter
         self._healthy: Final = healthy
         self._upkeep: Final = upkeep
         self._stopping: Callable[[], bool] = lambda: False
@@ -196,9 +201,12 @@ class Loop:
         everywhere = now >= self._look_at
         if everywhere:
             self._look_at = now + self._watch.interval
+        began = time.monotonic()
         for place in self._places:
             if everywhere or (not place.backlog and now >= place.due()):
                 place.look(started=self._started)
+        if everywhere:
+            self.scan_seconds = time.monotonic() - began
 
     def _need_room(self) -> None:
         if not any(place.backlog for place in self._places):
@@ -230,6 +238,28 @@ class Loop:
         if status != self._status:
             self._status = status
             notify(f"STATUS={status}")
+        if self._reporter:
+            self._reporter.turned(self, status, now)
+
+    @property
+    def watch_mode(self) -> str:
+        """Whether the kernel tells us of new mail, or we have to look."""
+        return self._watch.mode
+
+    @property
+    def watch_reason(self) -> str:
+        """Why there is no watch; empty with one."""
+        return self._watch.reason
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no mail is taken in until there is room."""
+        return self._full_until > -math.inf
+
+    def alarms(self) -> list[str]:
+        """Return, in a few words each, what an operator should look after."""
+        told = [*self._alarms(), *(alarm for place in self._places for alarm in place.alarms())]
+        return told + (self._attention.alarms() if self._attention else [])
 
     def status(self) -> str:
         """Return how everything stands, in a line."""
@@ -237,10 +267,7 @@ class Loop:
         parts = [f"{waiting} mails wait" if waiting else "no mail waits"]
         if time.monotonic() < self._full_until:
             parts.append("the disk is full")
-        parts += self._alarms()
-        parts += [alarm for place in self._places for alarm in place.alarms()]
-        if self._attention:
-            parts += self._attention.alarms()
+        parts += self.alarms()
         parts += [target.status() for target in self._targets]
         if self._watch.mode == "poll":
             parts.append(self._watch.reason)

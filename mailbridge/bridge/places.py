@@ -94,7 +94,8 @@ class Place:
         """Somebody wanted a look while known files waited."""
         self._again_at = math.inf
         self._swept_at = -math.inf
-        self._stranded = 0
+        self.stranded = 0
+        """How many files a broken delivery left in its tmp."""
         self._stranded_at = -math.inf
         self._told: set[str] = set()
 
@@ -112,8 +113,8 @@ class Place:
     def alarms(self) -> list[str]:
         """Return, in a few words each, what an operator should look after."""
         told = [f"{self.path}: {self.trouble}"] if self.trouble else []
-        if self._stranded:
-            told.append(f"{self.path}: {self._stranded} stranded in its tmp")
+        if self.stranded:
+            told.append(f"{self.path}: {self.stranded} stranded in its tmp")
         return told
 
     def doubt(self) -> None:
@@ -230,18 +231,18 @@ class Place:
         if time.monotonic() < self._stranded_at + STRANDED:
             return
         self._stranded_at = time.monotonic()
-        before = self._stranded
+        before = self.stranded
         try:
-            self._stranded = maildir.stale(self.path, older_than=STRANDED, now=time.time())
+            self.stranded = maildir.stale(self.path, older_than=STRANDED, now=time.time())
         except MailbridgeError as error:
             # Nobody needs to read there for mail to arrive.
             log.info("%s: not looked for stranded mail: %s", self.path, error)
             return
-        if self._stranded > before:
+        if self.stranded > before:
             log.warning(
                 "%s: a delivery was broken off: %d file(s) in its tmp, older than %d minutes;"
                 " deliver again what is whole, and delete the rest",
-                *(self.path, self._stranded, STRANDED // 60),
+                *(self.path, self.stranded, STRANDED // 60),
             )
 
     def _listed(self) -> Iterator[Found]:

@@ -24,6 +24,7 @@ from mailbridge.bridge.loop import Loop, Stop
 from mailbridge.bridge.onbus import OnBus
 from mailbridge.bridge.places import Place
 from mailbridge.bridge.prove import Prover
+from mailbridge.bridge.report import Reporter
 from mailbridge.bridge.retry import try_again
 from mailbridge.bridge.state import State, make, opened
 from mailbridge.bridge.target import Target
@@ -31,6 +32,7 @@ from mailbridge.bridge.upkeep import Upkeep
 from mailbridge.config import Config, Source
 from mailbridge.errors import ConfigError, StorageFailed
 from mailbridge.event import LANIAKEA_ARCHIVE
+from mailbridge.health import Health
 from mailbridge.outbox import Quarantined, SenderLock
 from mailbridge.rules import load as load_rules
 from mailbridge.service import notify, watchdog_seconds
@@ -181,14 +183,25 @@ class Bridge:
         stop: Stop,
         ready: str,
         *,
+        health: Health | None = None,
         healthy: Callable[[], bool] = lambda: True,
     ) -> None:
         """
         Take mail in and send it until *stop*; tell systemd that we live while we are *healthy*.
 
+        How we stand is told in the state, and to *health*.
+
         When mail is being taken in, and not before, the line *ready* is printed with what was
         found, and systemd is told.
         """
+        reporter = Reporter(
+            self.state,
+            self.places,
+            targets,
+            attention=self.attention,
+            canaries=self.canaries,
+            health=health or Health(),
+        )
         loop = Loop(
             self.state.directory,
             self.places,
@@ -198,6 +211,7 @@ class Bridge:
             alarms=self.gateway.alarms,
             attention=self.attention,
             canaries=self.canaries,
+            reporter=reporter,
             healthy=healthy,
             upkeep=self.upkeep.turn,
         )
@@ -206,9 +220,11 @@ class Bridge:
             loop.start()
             print(f"ready {ready} | {' | '.join(self.found())}", file=sys.stderr, flush=True)  # noqa: T201 - promised
             notify("READY=1", f"STATUS={loop.status()}")
+            reporter.ready = True
             loop.run(stop)
             notify("STOPPING=1")
         finally:
+            reporter.close()
             loop.close()
             for target in targets:
                 target.close()

@@ -18,6 +18,7 @@ EXAMPLE = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `bridge`."""
     from mailbridge.cli._gateway import add_source_options
+    from mailbridge.cli._health import add_health_option
 
     add_source_options(parser)
     parser.add_argument(
@@ -37,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="once, after the outbox was lost or restored: begin a new feed",
     )
+    add_health_option(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -50,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     from mailbridge.bridge.submit import RelayTarget
     from mailbridge.bridge.target import Target
     from mailbridge.cli._gateway import configured, with_maildirs
+    from mailbridge.cli._health import listening
     from mailbridge.service import StopSignal, set_up_logging
     from mailbridge.wire.sockets import make_context
 
@@ -60,6 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     to, lighthouse = config.submit.to, config.submit.lighthouse
     with ExitStack() as stack:
         stop = stack.enter_context(StopSignal())
+        port = stack.enter_context(listening(arguments.health, config.health.listen))
         ours = stack.enter_context(bridge(config, accept_test=arguments.accept_test))
         outbox, entity = ours.state.outbox, ours.state.key.entity
         context = make_context()
@@ -75,7 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
 
             targets.append(LighthouseTarget(context, lighthouse, outbox))
             ready = [f"submit={lighthouse.submit}", f"publish={lighthouse.publish}"]
-        ours.run(targets, stop, ready=" ".join([*ready, f"key={entity}"]))
+        words = " ".join([*ready, f"key={entity}"]) + port.word
+        ours.run(targets, stop, words, health=port.health)
     return 0
 
 

@@ -14,6 +14,8 @@ EXAMPLE: Final = "mailbridge relay --state /var/lib/mailbridge --publish tcp://0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `relay`."""
+    from mailbridge.cli._health import add_health_option
+
     parser.add_argument("--state", metavar="DIR", type=Path, help="where journal and keys live")
     endpoint = "ZeroMQ endpoint to bind; port 0 picks one"
     parser.add_argument("--submit", metavar="ENDPOINT", help=f"for sources: {endpoint}")
@@ -31,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ENDPOINT",
         help="take what is missing here from another relay: its read socket (repeatable)",
     )
+    add_health_option(parser)
     parser.add_argument("--verbose", action="store_true", help="log every submission")
 
 
@@ -39,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     import msgspec
 
     from mailbridge import config, service
+    from mailbridge.cli._health import listening
     from mailbridge.errors import MailbridgeError
     from mailbridge.relay import Relay
 
@@ -50,11 +54,20 @@ def run(arguments: argparse.Namespace) -> int:
         if (value := getattr(arguments, name)) is not None
     }
     state = arguments.state or settings.state_dir
-    with service.StopSignal() as stop:
-        relay = Relay(state, msgspec.structs.replace(settings.relay, **given), on_failure=stop.set)
+    with (
+        service.StopSignal() as stop,
+        listening(arguments.health, settings.health.relay) as port,
+    ):
+        relay = Relay(
+            state,
+            msgspec.structs.replace(settings.relay, **given),
+            on_failure=stop.set,
+            health=port.health,
+        )
         with relay:
             submit, publish, read = relay.endpoints
             ready = f"ready submit={submit} publish={publish} read={read} key={relay.key.entity}"
+            ready += port.word
             print(ready, file=sys.stderr, flush=True)
             service.notify("READY=1", f"STATUS={ready}")
             watchdog = service.watchdog_seconds()

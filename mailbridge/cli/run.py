@@ -12,6 +12,7 @@ EXAMPLE = "mailbridge run --maildir ~/Maildir"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `run`."""
     from mailbridge.cli._gateway import add_source_options
+    from mailbridge.cli._health import add_health_option
 
     add_source_options(parser)
     for name, what in (
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="once, after the outbox was lost or restored: begin a new feed",
     )
+    add_health_option(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -39,6 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     from mailbridge.bridge.serve import bridge, state_option
     from mailbridge.bridge.submit import RelayTarget
     from mailbridge.cli._gateway import configured, with_maildirs
+    from mailbridge.cli._health import listening
     from mailbridge.relay import Relay
     from mailbridge.service import StopSignal, set_up_logging
     from mailbridge.wire.sockets import make_context
@@ -51,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     with ExitStack() as stack:
         stop = stack.enter_context(StopSignal())
+        port = stack.enter_context(listening(arguments.health, config.health.listen))
         ours = stack.enter_context(bridge(config, accept_test=arguments.accept_test))
         key = ours.state.key
         relay = Relay(
@@ -59,6 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
             own={key.entity: key.verify_key},
             stand_in=any(source.stand_in for source in config.source),
             on_failure=stop.set,
+            health=port.health,
         )
         relay.start()
         stack.callback(relay.stop)
@@ -71,10 +76,10 @@ def run(arguments: argparse.Namespace) -> int:
         target = RelayTarget(
             context, _reachable(submit), outbox, name="relay", ancestors=outbox.ancestors()
         )
-        ready = f"submit={submit} publish={publish} read={read} key={key.entity}"
+        ready = f"submit={submit} publish={publish} read={read} key={key.entity}{port.word}"
         tail = f"mailbridge tail {_reachable(read)}{state_option(config)}"
         words = f"{ready} | '{tail}' shows events"
-        ours.run([target], stop, words, healthy=lambda: relay.healthy)
+        ours.run([target], stop, words, health=port.health, healthy=lambda: relay.healthy)
         if relay.failure:
             raise relay.failure
     return 0

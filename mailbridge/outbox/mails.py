@@ -153,6 +153,10 @@ class Mails(Rows):
             for sha, route, code, reason, taken in rows
         ]
 
+    def in_quarantine(self) -> int:
+        """Return how many mails are in quarantine."""
+        return int(self._one("SELECT count(*) FROM mail WHERE verdict = 'quarantined'")[0])
+
     def is_quarantined(self, sha256: str) -> bool:
         """Say whether the mail *sha256* is in quarantine, for whatever sources."""
         found = self.run(

@@ -17,12 +17,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
 import zmq
 
 from mailbridge import config, failpoint, keyring
 from mailbridge.errors import MailbridgeError, StorageFailed
+from mailbridge.health import Health
 from mailbridge.journal import Journal
 from mailbridge.relay.claims import Claims
 from mailbridge.relay.frames import Message, receive, send
@@ -31,6 +32,7 @@ from mailbridge.relay.intake import Frames, Intake
 from mailbridge.relay.mirror import Mirror
 from mailbridge.relay.publish import Publisher
 from mailbridge.relay.read import Reads
+from mailbridge.relay.report import Endpoints, Reporter
 from mailbridge.relay.submit import Submissions
 from mailbridge.signing import VerifyKey
 from mailbridge.wire import sockets
@@ -54,14 +56,6 @@ STUCK_SECONDS: Final = 60.0
 _log = logging.getLogger(__name__)
 
 
-class Endpoints(NamedTuple):
-    """Where a relay listens, as bound."""
-
-    submit: str
-    publish: str
-    read: str
-
-
 class Relay:
     """One relay on one state directory.  Its thread runs between `start` and `stop`."""
 
@@ -73,6 +67,7 @@ class Relay:
         own: Mapping[str, VerifyKey] | None = None,
         stand_in: bool = False,
         on_failure: Callable[[], None] = lambda: None,
+        health: Health | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """
@@ -80,12 +75,14 @@ class Relay:
         they *stand in* for it.
 
         *on_failure* is called, in the relay's thread, if that ends by itself; `failure` says why.
+        How we stand is told in *state*, and to *health*.
         """
         self._state: Final = state
         self._settings: Final = settings
         self._own: Final = dict(own or {})
         self._stand_in: Final = stand_in
         self._on_failure: Final = on_failure
+        self._health: Final = health or Health()
         self._now: Final = now
         self._keep: Final = timedelta(seconds=config.duration(settings.keep, "relay.keep"))
         self._thread: threading.Thread | None = None
@@ -111,7 +108,7 @@ class Relay:
         self._context = sockets.make_context()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._open = contextlib.ExitStack()
-        claims = Claims(self._journal, gate)
+        self._claims = claims = Claims(self._journal, gate)
         self._submissions = Submissions(self._journal, gate, secret, claims)
         try:
             self.endpoints = self._bind()
@@ -128,6 +125,10 @@ class Relay:
                 self._context, self._settings, self._journal, self._intake, gate.keys
             )
             self._open.callback(self._mirror.close)
+            self._reporter = Reporter(
+                self._state, secret.entity, self.endpoints, self._journal, self._health
+            )
+            self._open.callback(self._reporter.close)
         except BaseException:
             self._close()
             raise
@@ -194,7 +195,7 @@ class Relay:
                 poller, polled = zmq.Poller(), watched
                 for one in watched:
                     poller.register(one, zmq.POLLIN)
-            due = min(self._reads.next_deadline(), resume, prune, mirrored)
+            due = min(self._reads.next_deadline(), resume, prune, mirrored, self._report())
             self._turned = time.monotonic()
             wait = max(0.0, min(due - self._turned, _PULSE_SECONDS))
             ready = {one for one, _ in poller.poll(math.ceil(wait * 1000))}
@@ -210,6 +211,15 @@ class Relay:
             if now >= prune:
                 pruned = self._journal.prune(self._now() - self._keep)
                 prune = now if pruned else now + _PRUNE_SECONDS
+
+    def _report(self) -> float:
+        return self._reporter.turned(
+            time.monotonic(),
+            counts=self.counts,
+            published=self._publisher.position,
+            readers=self._reads.waiting,
+            contradicted=self._claims,
+        )
 
     def _take_submissions(self) -> None:
         arrived = self._arrived()
