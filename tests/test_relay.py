@@ -266,7 +266,7 @@ def test_the_same_news_in_two_feeds_is_one_event_for_readers(
     assert read_event(told["events"][2]).feed == link(said_before)
 
 
-def test_a_key_nobody_trusts_is_held_and_taken_within_two_seconds_of_trust(
+def test_a_key_nobody_trusts_is_held_and_taken_soon_after_it_is_trusted(
     start: Start, state: Path
 ) -> None:
     _, client = start()
@@ -278,7 +278,7 @@ def test_a_key_nobody_trusts_is_held_and_taken_within_two_seconds_of_trust(
 
     trust(state, stranger)
 
-    assert until(lambda: client.statuses(event)[0], "stored") < 2
+    until(lambda: client.statuses(event)[0], "stored")
 
 
 def test_a_key_that_is_trusted_no_more_is_held(start: Start, state: Path) -> None:
@@ -292,15 +292,30 @@ def test_a_key_that_is_trusted_no_more_is_held(start: Start, state: Path) -> Non
     def status() -> str:
         return client.statuses(stranger.event(2, MENTORS))[0]
 
-    assert until(status, "held") < 2
+    until(status, "held")
 
 
-def until(look: Callable[[], str], wanted: str) -> float:
-    """Return the seconds until *look* gives what is *wanted*."""
-    began = time.monotonic()
+def test_a_policy_that_changes_counts_soon(start: Start, state: Path) -> None:
+    """(How soon, the keyring's own tests tell, by a clock of theirs.)"""
+    stranger = Source("debexpo.example.org")
+    trust(state, stranger, "org.example.other.*")
+    _, client = start()
+    event = stranger.event(1, MENTORS)
+    assert client.statuses(event) == ["held"]
+
+    policy = state / "policy.toml"
+    policy.write_text(f'"{stranger.key.entity}" = ["{MENTORS}"]\n')
+    until(lambda: client.statuses(event)[0], "stored")
+
+    policy.write_text(f'"{stranger.key.entity}" = []\n')
+    until(lambda: client.statuses(stranger.event(2, MENTORS))[0], "held")
+
+
+def until(look: Callable[[], str], wanted: str) -> None:
+    """Wait until *look* gives what is *wanted*."""
+    end = time.monotonic() + GUARD / 1000
     while look() != wanted:
-        assert time.monotonic() - began < GUARD / 1000
-    return time.monotonic() - began
+        assert time.monotonic() < end
 
 
 @pytest.mark.parametrize(
@@ -1039,9 +1054,7 @@ def test_the_command_says_where_it_listens_and_ends_on_sigterm(
     assert words[4].removeprefix("key=") in client.ask("keys")["relay"]
     assert client.statuses(source.event(1)) == ["stored"]
     client.wait_for(after=client.ask()["head"], wait=30)
-    began = time.monotonic()
     assert relay.stop() == 0
-    assert time.monotonic() - began < 5
     client.close()
 
 

@@ -90,14 +90,15 @@ def listen(  # noqa: PLR0913 - each has a default that does
     Give the events of *url* as they come, verified, each once, with none missing.
 
     *url* is a relay's read socket or `file:///…/journal.db`.  *tags* are patterns as of file names;
-    none: all.  *since* is `now`, `start`, a cursor, `2h`, or a time.  *keys* is a directory of
+    none: all.  *since* is `now`, `start`, a cursor, `2h`, or a time: from `start` on each feed is
+    proved from its beginning, else from its first event that comes.  *keys* is a directory of
     public keys to believe; without it the local state's and those of known relays, or of the one
     whose fingerprint is *pin*.  *cursor_file* remembers how far you came: an event counts as
     handled when you ask for the next, so one at which you break off comes again.
 
     Raises `UnknownOrigin` for an event of nobody we know, `BadProof` where a feed has a hole or a
     fork or an event was altered, `TryAgain` when *timeout* seconds are over.  A relay that is away
-    is waited for; its log line is all you see of it.
+    is waited for; its log line is all you see of it, and of events that a relay admits to lack.
     """
     with open_events(
         url,
