@@ -38,7 +38,7 @@ __all__ = [
     "ATTEMPTS",
     "BATCH",
     "BATCH_BYTES",
-    "MANY",
+    "LONG_ROW",
     "Delivery",
     "Gateway",
     "Outcome",
@@ -54,7 +54,7 @@ BATCH: Final = 50
 BATCH_BYTES: Final = 8 * 1024 * 1024
 """At most so many bytes of mail are held for one transaction, but for a single larger mail."""
 
-MANY: Final = 500
+LONG_ROW: Final = 500
 """From so many mails in a row on, workers are worth their start."""
 
 _POLL: Final = 0.1
@@ -104,15 +104,19 @@ class Gateway:
         self._ledger: Final = Ledger(outbox, quarantine, settings.origin, clock, on_bus)
 
     def deliver(
-        self, mails: Sequence[Delivery], *, stopping: Callable[[], bool] = lambda: False
+        self,
+        mails: Sequence[Delivery],
+        *,
+        stopping: Callable[[], bool] = lambda: False,
+        many: bool = False,
     ) -> list[Outcome]:
         """
         Bring *mails* to their verdicts, in order; all of it is on the disk when this returns.
 
         Safe to call again with the same mails: whatever was done is a duplicate then.  When
         *stopping* says so, the mail in hand is finished, and the outcomes are fewer than *mails*.
+        There are *many* where more of them wait.
         """
-        many = len(mails) >= MANY
         return [told for _, told in self.deliver_each(mails, stopping=stopping, many=many)]
 
     def deliver_each(
@@ -133,7 +137,7 @@ class Gateway:
         try:
             for batch in self._batches(mails):
                 seen += len(batch)
-                workers = self._workers if many or seen > MANY else None
+                workers = self._workers if many or seen > LONG_ROW else None
                 begun.append(self._begin(batch, workers))
                 while len(begun) > (workers.count + 1 if workers else 0):
                     yield from self._end(begun, stopping)

@@ -60,6 +60,7 @@ class Loop:
         started: float,
         watchdog: float | None = None,
         alarms: Callable[[], Sequence[str]] = tuple,
+        rest: Callable[[], None] = lambda: None,
         attention: Attention | None = None,
         canaries: Canaries | None = None,
         reporter: Reporter | None = None,
@@ -69,6 +70,7 @@ class Loop:
         """
         *started* is when this process began (Unix time); *watchdog* what systemd waits for.
 
+        *rest* is called as long as no mail waits.
         *alarms* tells, in a few words each, what an operator should look after besides, and
         *attention* who is silent; *canaries* go the way of a mail; the *reporter* tells others how
         we stand; whoever runs in this process too says whether it is *healthy*.
@@ -94,6 +96,7 @@ class Loop:
         self.scan_seconds = 0.0
         """How long the last look through all Maildirs took."""
         self._alarms: Final = alarms
+        self._rest: Final = rest
         self._attention: Final = attention
         self._canaries: Final = canaries
         self._reporter: Final = reporter
@@ -156,6 +159,8 @@ class Loop:
             self._need_room()
             for place in self._places:
                 place.work(stopping=self._stopping)
+            if not any(place.backlog for place in self._places):
+                self._rest()
         except DiskFull as error:
             self._wait_for_room(str(error))
             return self._full_until

@@ -17,7 +17,7 @@ from typing import Final
 
 from mailbridge import config, failpoint, maildir
 from mailbridge.bridge.canary import Canaries
-from mailbridge.bridge.deliver import BATCH, BATCH_BYTES, Delivery, Gateway
+from mailbridge.bridge.deliver import BATCH, BATCH_BYTES, LONG_ROW, Delivery, Gateway
 from mailbridge.bridge.mailbox import beginning
 from mailbridge.config import Source
 from mailbridge.errors import MailbridgeError, NeedsOperator
@@ -158,11 +158,14 @@ class Place:
 
     def work(self, *, stopping: Callable[[], bool]) -> int:
         """Bring the next batch of waiting files to their verdicts; return how many there were."""
+        many = len(self._backlog) >= LONG_ROW
         taken = self._take(self._allowed())
         if not taken:
             return 0
         try:
-            outcomes = self._gateway.deliver([mail for _, mail in taken], stopping=stopping)
+            outcomes = self._gateway.deliver(
+                [mail for _, mail in taken], stopping=stopping, many=many
+            )
         except MailbridgeError:
             self._backlog.extendleft(found for found, _ in reversed(taken))
             raise
@@ -288,7 +291,7 @@ class Place:
     def _allowed(self) -> int:
         """Return how many mails the source's rate lets through now."""
         if self._rate == math.inf:
-            return BATCH
+            return LONG_ROW if len(self._backlog) >= LONG_ROW else BATCH
         now = time.monotonic()
         self._credit = min(
             self._credit + (now - self._credit_at) * self._rate, max(1.0, min(self._rate, BATCH))

@@ -28,6 +28,7 @@ from mailbridge.bridge.report import Reporter
 from mailbridge.bridge.retry import try_again
 from mailbridge.bridge.state import State, make, opened
 from mailbridge.bridge.target import Target
+from mailbridge.bridge.workers import Setup, Workers, allowed
 from mailbridge.bridge.upkeep import Upkeep
 from mailbridge.config import Config, Source
 from mailbridge.errors import ConfigError, StorageFailed
@@ -126,6 +127,24 @@ def settings(config: Config, *, accept_test: bool) -> Settings:
     )
 
 
+def _workers(config: Config, settled: Settings) -> Workers | None:
+    """Return who looks at mails where there are many; None where it would gain nothing."""
+    # A keyring is tens of megabytes in each of them, and so are a site's rules, which moreover are
+    # those that stood there when we started.
+    most = 2 if any(source.keyrings for source in config.source) else 4
+    count = min(allowed(), most)
+    if count < 2 or config.rules:  # noqa: PLR2004 - one processor: we are as fast ourselves
+        return None
+    setup = Setup(
+        sources=config.source,
+        addresses=settled.addresses,
+        accept_test=settled.accept_test,
+        max_mail=settled.max_mail,
+        changes_cap=settled.changes_cap,
+    )
+    return Workers(setup, count)
+
+
 class Bridge:
     """An open state, its gateway and its Maildirs."""
 
@@ -147,6 +166,7 @@ class Bridge:
             state.quarantine,
             settled,
             prover=Prover(config.source),
+            workers=_workers(config, settled),
             on_bus=on_bus,
             attention=self.attention,
         )
@@ -209,6 +229,7 @@ class Bridge:
             started=process_start(),
             watchdog=watchdog_seconds(),
             alarms=self.gateway.alarms,
+            rest=self.gateway.rest,
             attention=self.attention,
             canaries=self.canaries,
             reporter=reporter,
@@ -296,7 +317,9 @@ def bridge(config: Config, *, accept_test: bool, sending: bool = True) -> Iterat
         failpoint.reached("state-made")
         on_bus = OnBus(directory / JOURNAL, state.key.entity)
         stack.callback(on_bus.close)
-        yield Bridge(config, state, accept_test=accept_test, on_bus=on_bus)
+        ours = Bridge(config, state, accept_test=accept_test, on_bus=on_bus)
+        stack.callback(ours.gateway.rest)
+        yield ours
 
 
 _TICKS: Final = 0.05

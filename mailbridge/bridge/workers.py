@@ -102,7 +102,8 @@ class Workers:
         self._setup: Final = msgspec.msgpack.encode(setup)
         self._questions: Final = queue.SimpleQueue[tuple[bytes, Future[Answer]] | None]()
         self._threads: list[threading.Thread] = []
-        self._running: Final[set[_Worker]] = set()
+        self.running: Final[set[Worker]] = set()
+        """The processes there are."""
 
     def submit(self, jobs: Sequence[Job]) -> Future[Answer]:
         """
@@ -128,34 +129,34 @@ class Workers:
                 item[1].set_exception(NoWorker("closed"))
         for _ in self._threads:
             self._questions.put(None)
-        for worker in list(self._running):
+        for worker in list(self.running):
             worker.kill()
         for thread in self._threads:
             thread.join(_ENDED)
         self._threads = []
 
     def _serve(self) -> None:
-        worker: _Worker | None = None
+        worker: Worker | None = None
         while (item := self._questions.get()) is not None:
             question, answer = item
             try:
                 if worker is None:
-                    worker = _Worker(self._setup)
-                    self._running.add(worker)
+                    worker = Worker(self._setup)
+                    self.running.add(worker)
                 answer.set_result(worker.ask(question))
             # (Whatever it is, it is raised where the answer is waited for.)
             except Exception as error:  # noqa: BLE001
                 if worker is not None:
-                    self._running.discard(worker)
+                    self.running.discard(worker)
                     worker.kill()
                 worker = None
                 answer.set_exception(error)
         if worker is not None:
-            self._running.discard(worker)
+            self.running.discard(worker)
             worker.kill()
 
 
-class _Worker:
+class Worker:
     """One process.  What it says on standard error goes where our own words go."""
 
     def __init__(self, setup: bytes) -> None:
@@ -174,6 +175,11 @@ class _Worker:
             if hasattr(self, "_process"):
                 self.kill()
             raise NoWorker(str(error)) from error
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
 
     def ask(self, question: bytes) -> Answer:
         """Return the answer to *question*.  Raises `Died`."""
@@ -199,7 +205,9 @@ class _Worker:
         except (OSError, ValueError) as error:
             raise Died(f"a worker cannot be talked to: {error}") from error
         if told is None or (expected is not None and told != expected):
-            raise Died(f"a worker ended with {self._process.poll()}")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_ENDED)
+            raise Died(f"a worker ended with {self._process.returncode}")
         return told
 
 

@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     verdicts = Counter[str]()
     unreadable: list[str] = []
     with bridge(config, accept_test=arguments.accept_test, sending=False) as ours:
-        for mail, outcome in _delivered(ours, _named(ours, arguments, unreadable)):
+        for mail, outcome in ours.gateway.deliver_each(_named(ours, arguments, unreadable)):
             verdicts[outcome.verdict.verdict] += 1
             if arguments.json:
                 print(_as_json(mail, outcome), flush=True)
@@ -122,21 +122,6 @@ def _named(
                 yield mail._replace(confirm=True)
         except BadInput as error:
             unreadable.append(str(error))
-
-
-def _delivered(ours: Bridge, mails: Iterator[Delivery]) -> Iterator[tuple[Delivery, Outcome]]:
-    """Bring *mails* to their verdicts, a batch at a time, so that memory stays flat."""
-    from mailbridge.bridge.deliver import BATCH, BATCH_BYTES
-
-    batch: list[Delivery] = []
-    size = 0
-    for mail in mails:
-        batch.append(mail)
-        size += len(mail.raw)
-        if len(batch) == BATCH or size > BATCH_BYTES:
-            yield from zip(batch, ours.gateway.deliver(batch), strict=True)
-            batch, size = [], 0
-    yield from zip(batch, ours.gateway.deliver(batch), strict=True)
 
 
 def _as_json(mail: Delivery, outcome: Outcome) -> str:
