@@ -28,8 +28,8 @@ from mailbridge.bridge.report import Reporter
 from mailbridge.bridge.retry import try_again
 from mailbridge.bridge.state import State, make, opened
 from mailbridge.bridge.target import Target
-from mailbridge.bridge.workers import Setup, Workers, allowed
 from mailbridge.bridge.upkeep import Upkeep
+from mailbridge.bridge.workers import Setup, Workers, allowed
 from mailbridge.config import Config, Source
 from mailbridge.errors import ConfigError, StorageFailed
 from mailbridge.event import LANIAKEA_ARCHIVE
