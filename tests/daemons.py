@@ -216,6 +216,12 @@ class Daemon:
         words = shlex.split(line.partition(" | ")[0])
         return dict(word.split("=", 1) for word in words[1:])
 
+    def stopped(self) -> None:
+        """Wait until it has stopped itself, as a failpoint tells it to."""
+        news = os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        if news is None or news.si_code != os.CLD_STOPPED:
+            raise AssertionError(f"never stopped:\n{self.said}")
+
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal, if it still runs."""
         with contextlib.suppress(ProcessLookupError):

@@ -119,11 +119,14 @@ class Trial:
         events = listen(url, state=state, since="start", timeout=timeout)
         return [next(events) for _ in range(len(self.news))]
 
-    def arrive_or_die(self, daemon: Daemon) -> bool:
+    def arrive_or_die(
+        self, daemon: Daemon, url: str | None = None, state: Path | None = None
+    ) -> bool:
         """Wait until all events are there.  False: *daemon* ended before."""
         while daemon.counted("^ready ", 1) and not daemon.ended:
+            url = url or daemon.ready()["read"]
             with contextlib.suppress(TryAgain):
-                self.arrive(daemon.ready()["read"], self.state, timeout=0.5)
+                self.arrive(url, state or self.state, timeout=0.5)
                 return True
         return False
 

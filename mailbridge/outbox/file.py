@@ -16,9 +16,7 @@ from mailbridge.errors import MailbridgeError, NeedsOperator, StorageFailed, Try
 
 # FULL, not NORMAL: with NORMAL a power cut takes back commits whose events a relay has already
 # seen, their numbers are given again, and the feed is forked.
-# (auto_vacuum counts for a file that is empty still.)
 PRAGMAS: Final = (
-    "auto_vacuum=INCREMENTAL",
     "journal_mode=WAL",
     "synchronous=FULL",
     "foreign_keys=ON",
@@ -156,6 +154,9 @@ def connect(path: Path | None) -> sqlite3.Connection:
 
 def ready(db: sqlite3.Connection) -> None:
     """Set *db* to be durable, and have on the disk what it holds.  Raises SQLite's errors."""
+    if not db.execute("PRAGMA page_count").fetchone()[0]:
+        # (It counts for a file that is empty still; any other is written to by the question alone.)
+        db.execute("PRAGMA auto_vacuum=INCREMENTAL")
     for pragma in PRAGMAS:
         db.execute(f"PRAGMA {pragma}")
     database.settle(db)
