@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -13,11 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailbridge.bridge.compose import Examined
+from mailbridge.bridge.compose import Examined, examine
+from mailbridge.bridge.prove import Prover
+from mailbridge.config import Source
 from mailbridge.errors import MalformedMail
 from mailbridge.mail import MAX_MAIL, read_mail
 from mailbridge.payloads import Clip, without_surrogates
-from tests.costs import CPU, Meter, everything, look_at_all
+from tests.conftest import NOON
+from tests.costs import CPU, Meter, everything, in_fork, look_at_all
 from tests.daemons import report, upload
 from tests.hostile_mails import DAK, HOSTILE, mutations
 from tests.invariants import is_sound
@@ -57,6 +61,40 @@ def test_a_hostile_mail_has_an_outcome_and_costs_what_it_weighs(
     assert cost.outcome in ("events", "ignored", "quarantined")
     assert cost.code != "bug", cost.reason
     assert cost.memory <= cost.allowed
+
+
+RESULT: Final = b"Authentication-Results: mx.example.org; dkim=pass header.d=example.org"
+SIGNATURE: Final = b"DKIM-Signature: v=1; d=example.org; s=a; bh=x; b=y; h=From"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        RESULT + b"\n" + (SIGNATURE + b":From" * 12_000 + b"\n") * 4 + b"From: a\n" * 100,
+        (RESULT + b"; " + b"a" * 3900 + b"\n") * 60,
+        (RESULT + b"(" * 3900 + b"\n") * 60,
+        (RESULT + b"; dkim=pass header.d=" * 190 + b"\n") * 60,
+        RESULT + b"\n" + (SIGNATURE + b"; a=" * 15_000 + b"\n") * 4,
+        (b"Received: from a (" + b"a." * 30_000 + b" [::1])\n") * 4,
+    ],
+    ids=["h=", "words", "parentheses", "results", "tags", "hosts"],
+)
+def test_what_a_mail_says_of_what_backs_it_costs_little(headers: bytes) -> None:
+    source = Source(
+        name="hostile",
+        maildir="/nowhere",
+        hops=("mx.example.org",),
+        authserv_id="mx.example.org",
+        dkim_domains=("example.org",),
+    )
+    prover = Prover([source])
+
+    def work() -> bytes:
+        resource.setrlimit(resource.RLIMIT_CPU, (CPU // 4, CPU // 4))
+        found = examine(headers + upload(1), source, received=NOON, prover=prover)
+        return found.outcome.encode()
+
+    assert in_fork(work) == (b"events", 0)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)

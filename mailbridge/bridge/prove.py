@@ -9,6 +9,7 @@ archive signed the body alone, text that the .changes' signature does not cover.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -190,13 +191,13 @@ def _hop(source: Source, mail: Mail) -> SentBy | None:
 
 def _covered(mail: Mail, domain: str) -> Iterator[frozenset[str]]:
     """Yield what each DKIM signature of *domain* covers: nothing, if part of the body is open."""
-    names = [name.lower() for name, _ in mail.fields]
+    there = Counter(name.lower() for name, _ in mail.fields)
     for value in mail.headers("DKIM-Signature"):
         pairs = (part.partition("=") for part in re.sub(r"\s", "", value).split(";"))
         tags = {key: told.lower() for key, _, told in pairs}
         if tags.get("d") == domain:
-            signed = tags.get("h", "").split(":")
-            once = {name for name in signed if names.count(name) <= signed.count(name)}
+            signed = Counter(tags.get("h", "").split(":"))
+            once = {name for name, times in signed.items() if there[name] <= times}
             yield frozenset() if "l" in tags else frozenset(once)
 
 
