@@ -402,6 +402,19 @@ def test_what_was_missing_and_comes_late_is_given_to_who_went_on_without_it(
 
 
 @pytest.mark.usefixtures("soon")
+def test_a_reader_that_has_what_is_missing_here_contradicts_nobody(listening: Listening) -> None:
+    client, source = listening.client, listening.source
+    events = source.events(5)
+    listening.say(events[0], events[4])
+    assert listening.relay.numbers(2) == [1, 5]
+
+    told = client.ask("read", events[2].raw, have={source.head.feed: [3, events[2].hash]})
+
+    assert len(told["events"]) == 2
+    assert client.ask("feed", feed=source.head.feed, after=0)["seqs"] == [1, 5]
+
+
+@pytest.mark.usefixtures("soon")
 def test_what_comes_late_and_does_not_fit_is_a_fork(listening: Listening) -> None:
     relay, client, source = listening.relay, listening.client, listening.source
     twin = Source()

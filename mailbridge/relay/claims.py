@@ -89,7 +89,8 @@ class Claims:
         state = self._journal.heads().get(feed)
         if state is None or seq < 1:
             return False
-        return seq > state.head.seq or self._journal.hash_at(feed, seq) != held
+        # (What is missing here is known to be: nobody contradicts that.)
+        return seq > state.head.seq or self._journal.hash_at(feed, seq) not in (None, held)
 
     def _signed(self, raw: bytes) -> tuple[str, int, str] | None:
         """Return the feed, number and hash that its own source signed in *raw*."""
