@@ -10,7 +10,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from msgspec import Raw, json, structs
 from nacl.exceptions import BadSignatureError
@@ -51,17 +51,40 @@ def from_base64(text: str) -> bytes:
     return base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), validate=True)
 
 
+class Last(NamedTuple):
+    """The newest event that is still believed of a key that was revoked; number 0: none is."""
+
+    feed: str
+    seq: int
+    hash: str
+
+    def covers(self, event: SignedEvent) -> bool:
+        """
+        Say whether *event* stands at or before it.
+
+        Epochs are UTC times, so a feed with a smaller id came before.  What a thief makes with a
+        number that was given long ago is a fork, which the feed itself shows.
+        """
+        link = event.feed
+        if link is None or not self.seq:
+            return False
+        if link.id != self.feed:
+            return link.id < self.feed
+        return link.seq < self.seq or (link.seq == self.seq and event.hash == self.hash)
+
+
 class VerifyKey:
-    """The public key of an entity."""
+    """The public key of an entity; one that was *revoked* is believed no further than told."""
 
-    __slots__ = ("_point", "entity")
+    __slots__ = ("_point", "entity", "revoked")
 
-    def __init__(self, entity: str, raw: bytes) -> None:
+    def __init__(self, entity: str, raw: bytes, *, revoked: Last | None = None) -> None:
         if not is_entity(entity):
             raise NotPermitted(f"{entity[:80]!r} is no entity's name: letters, digits, . _ -")
         if len(raw) != _KEY_BYTES:
             raise NotPermitted(f"key of {entity}: {len(raw)} bytes, an ed25519 key has 32")
         self.entity: Final = entity
+        self.revoked: Final = revoked
         self._point: Final = _Point(raw)
 
     def __bytes__(self) -> bytes:
@@ -159,6 +182,7 @@ def verify(event: SignedEvent, trusted: Mapping[str, VerifyKey]) -> VerifiedEven
     Raises `UnknownOrigin` or `BadSignature`.
     """
     known = [entity for entity in event.signatures if entity in trusted]
+    past = [e for e in known if (last := trusted[e].revoked) and not last.covers(event)]
     for entity in known:
         signature = event.signatures[entity].get(KEY_ID)
         if signature is None:
@@ -166,6 +190,12 @@ def verify(event: SignedEvent, trusted: Mapping[str, VerifyKey]) -> VerifiedEven
         trusted[entity].check(event.preimage, signature)
     # (A feed counts only if its entity signed: else any trusted key could write another's feed.)
     owner = event.feed.entity if event.feed else None
+    known = [entity for entity in known if entity not in past]
+    if past and (not known or owner in past):
+        raise UnknownOrigin(
+            f"the key of {past[0]} was revoked, and {event.uuid} came after the last of its events"
+            " that is believed"
+        )
     if not known or (owner is not None and owner not in known):
         signers = ", ".join(sorted(event.signatures))[:200] or "nobody"
         raise UnknownOrigin(
@@ -188,6 +218,8 @@ def check_note(fields: Mapping[str, Any], trusted: Mapping[str, VerifyKey], enti
     """
     if entity not in trusted:
         raise UnknownOrigin(f"no key for {entity[:80]}; 'mailbridge key trust FILE' adds one")
+    if trusted[entity].revoked:
+        raise UnknownOrigin(f"the key of {entity[:80]} was revoked: nothing newer is believed")
     signatures = fields.get("signatures")
     by_key = signatures.get(entity) if isinstance(signatures, dict) else None
     signature = by_key.get(KEY_ID) if isinstance(by_key, dict) else None

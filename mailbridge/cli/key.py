@@ -1,18 +1,24 @@
-"""`mailbridge key`: make, show, list and trust keys."""
+"""`mailbridge key`: make, show, list, trust and revoke keys."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-SUMMARY = "Keys: new, show, list, trust"
+if TYPE_CHECKING:
+    from mailbridge.signing import Last
+
+SUMMARY = "Keys: new, show, list, trust, revoke"
 GROUP = "keys, trust, proof"
 EXAMPLE = "mailbridge key trust debexpo.example.org.key --tags 'org.example.mentors.*'"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", required=True, metavar="new|show|list|trust")
+    actions = parser.add_subparsers(
+        dest="action", required=True, metavar="new|show|list|trust|revoke"
+    )
 
     def action(name: str, summary: str, example: str) -> argparse.ArgumentParser:
         return actions.add_parser(
@@ -43,14 +49,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATTERN",
         help="what it may emit (default: anything outside our own namespaces)",
     )
-    for each in (new, show, list_, trust):
+    revoke = action(
+        "revoke",
+        "A key was lost: believe nothing of it behind a certain event",
+        "revoke debexpo.example.org --last 1789 --reason 'stolen laptop'",
+    )
+    revoke.add_argument("id", metavar="ID", help="the entity whose key it is")
+    revoke.add_argument(
+        "--last",
+        required=True,
+        metavar="NUMBER|head|none",
+        help="the last event still believed: its number in the newest feed of ID that this state's"
+        " journal has (FEED#NUMBER: in another), what the journal has now, or none at all",
+    )
+    revoke.add_argument("--reason", default="", help="for whoever finds the file")
+    revoke.add_argument(
+        "--dir", type=Path, help="beside which keys (default: keys/trusted of the state)"
+    )
+    for each in (new, show, list_, trust, revoke):
         each.add_argument("--state", type=Path, metavar="DIR", help="the state directory")
     for each in (show, list_):
         each.add_argument("--json", action="store_true", help="one JSON object a line")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from mailbridge import config
+    from mailbridge import config, keyring
 
     state: Path = arguments.state
     if state is None:
@@ -61,8 +84,11 @@ def run(arguments: argparse.Namespace) -> int:
         _show(arguments.key, state, as_json=arguments.json)
     elif arguments.action == "list":
         _list(state, as_json=arguments.json)
-    else:
+    elif arguments.action == "trust":
         _trust(arguments.file, state, arguments.tags)
+    else:
+        directory = arguments.dir or keyring.state_dirs(state)[1]
+        _revoke(arguments.id, arguments.last, state, directory, arguments.reason)
     return 0
 
 
@@ -104,13 +130,17 @@ def _list(state: Path, *, as_json: bool) -> None:
 
     own, trusted = (keyring.trusted(folder) for folder in keyring.state_dirs(state))
     policy = keyring.read_policy(state / "policy.toml")
+    revoked: dict[str, Last] = {}
+    for folder in keyring.state_dirs(state):
+        revoked |= keyring.revocations(folder)
     for role, keys in (("own", own), ("trusted", trusted)):
         for entity, key in sorted(keys.items()):
-            tags = policy.get(entity)
+            tags, last = policy.get(entity), revoked.get(entity)
             if as_json:
-                _print_json(id=entity, fingerprint=key.fingerprint, role=role, tags=tags)
+                told = {"revoked": last._asdict()} if last else {}
+                _print_json(id=entity, fingerprint=key.fingerprint, role=role, tags=tags, **told)
             else:
-                print(f"{role:<8} {key.fingerprint}  {entity}", *(tags or ()))
+                print(f"{role:<8} {key.fingerprint}  {entity}", *(tags or ()), *_limit(last))
 
 
 def _trust(path: Path, state: Path, tags: list[str] | None) -> None:
@@ -126,6 +156,55 @@ def _trust(path: Path, state: Path, tags: list[str] | None) -> None:
     print(trusted)
     may = " ".join(tags) if tags else f"any tag outside {NAMESPACE}.*"
     print(f"{key.entity} {key.fingerprint} is trusted; it may emit {may}", file=sys.stderr)
+
+
+def _limit(last: Last | None) -> list[str]:
+    if last is None:
+        return []
+    return (
+        [f"(revoked: believed up to number {last.seq} of {last.feed})"]
+        if last.seq
+        else ["(revoked: nothing of it is believed)"]
+    )
+
+
+def _revoke(entity: str, wanted: str, state: Path, directory: Path, reason: str) -> None:
+    from datetime import UTC, datetime
+
+    from mailbridge import keyring
+    from mailbridge.errors import UsageError
+    from mailbridge.signing import Last, is_entity
+
+    if not is_entity(entity):
+        raise UsageError(f"{entity[:80]!r}: no entity's name")
+    last = Last("", 0, "") if wanted == "none" else _last(entity, wanted, state)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    print(keyring.revoke(directory, entity, last, time=now, reason=reason))
+    print(f"{entity} {' '.join(_limit(last))}", file=sys.stderr)
+
+
+def _last(entity: str, wanted: str, state: Path) -> Last:
+    """Return the event that *wanted* names, out of this state's journal."""
+    from mailbridge.errors import UsageError
+    from mailbridge.journal import Reading
+    from mailbridge.signing import Last
+
+    path = state / "journal.db"
+    if not path.is_file():
+        raise UsageError(f"{path}: no journal that could tell its hash; give --last none")
+    feed, _, number = wanted.rpartition("#")
+    with Reading(path) as journal:
+        feeds = sorted(f for f in journal.feeds() if f.partition("/")[0] == entity)
+        if not feeds or (feed and feed not in feeds):
+            raise UsageError(f"{path}: has no feed {feed or f'of {entity}'}")
+        feed = feed or feeds[-1]
+        head = journal.feeds()[feed].head
+        if number == "head":
+            number = str(head.seq)
+        if not number.isdecimal() or not 1 <= int(number) <= head.seq:
+            raise UsageError(f"--last {wanted}: {feed} has the numbers 1 to {head.seq}")
+        ((_, _, _, found),) = journal.numbered(feed, int(number) - 1, 1)
+    return Last(feed, int(number), found)
 
 
 def _print_json(**fields: object) -> None:

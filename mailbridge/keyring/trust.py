@@ -13,10 +13,15 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import msgspec
+
 from mailbridge.errors import ConfigError, NeedsOperator, StorageFailed, not_done
 from mailbridge.event import NAMESPACE, TEST_NAMESPACE
 from mailbridge.keyring.files import PUBLIC, read_public, written
-from mailbridge.signing import VerifyKey, is_entity
+from mailbridge.signing import Last, VerifyKey, is_entity
+
+REVOKED: Final = ".revoked"
+"""Ending of the files that say how far a lost key is believed."""
 
 CHECK_EVERY: Final = 1.0
 """Seconds between two looks at a directory: a change of keys or policy counts within 2 s."""
@@ -50,6 +55,67 @@ def trusted(directory: Path) -> dict[str, VerifyKey]:
     return {entity: key for entity, key in keys.items() if entity not in torn}
 
 
+# -- revocations -----------------------------------------------------------------------------------
+
+
+class _Revocation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The file `ID.revoked`, beside keys: JSON."""
+
+    entity: str
+    time: str
+    feed: str = ""
+    seq: int = 0
+    hash: str = ""
+    reason: str = ""
+
+
+def revocations(directory: Path) -> dict[str, Last]:
+    """
+    Return the newest event still believed of each key that a file in *directory* revokes.
+
+    What such a file says wrongly is logged, and nothing of that entity is believed: its name alone
+    says that a key was lost.  Raises `StorageFailed` where they cannot be read just now.
+    """
+    found: dict[str, Last] = {}
+    for path in sorted(directory.glob(f"*{REVOKED}")):
+        entity = path.name.removesuffix(REVOKED)
+        try:
+            told = msgspec.json.decode(path.read_bytes(), type=_Revocation)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise not_done(f"{path}: cannot be read", error) from error
+        except msgspec.DecodeError as error:
+            _log.error("%s: nothing of %s is believed: %s", path, entity, error)
+            found[entity] = Last("", 0, "")
+        else:
+            found[entity] = Last(told.feed, told.seq, told.hash)
+    return found
+
+
+def revoke(directory: Path, entity: str, last: Last, *, time: str, reason: str = "") -> Path:
+    """
+    Write to *directory* that nothing of *entity* behind *last* is believed, and return the file.
+
+    An earlier revocation of it is replaced.  Raises `StorageFailed` or `NeedsOperator`.
+    """
+    told = _Revocation(entity, time, last.feed, last.seq, last.hash, reason)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = directory / f"{entity}{REVOKED}"
+    text = msgspec.json.format(msgspec.json.encode(told), indent=2).decode()
+    with written(path, f"{text}\n", 0o644) as new:
+        new.rename(path)
+    return path
+
+
+def believed(keys: Mapping[str, VerifyKey], revoked: Mapping[str, Last]) -> dict[str, VerifyKey]:
+    """Return *keys*, those that were *revoked* believed no further than told there."""
+    return {
+        entity: VerifyKey(entity, bytes(key), revoked=revoked[entity]) if entity in revoked else key
+        for entity, key in keys.items()
+    }
+
+
 class _Seen(NamedTuple):
     """What tells that a file is another than before."""
 
@@ -79,6 +145,12 @@ class TrustedKeys:
         self._looked = -math.inf
         self._seen: tuple[_Seen, ...] | None = None
         self._keys: Mapping[str, VerifyKey] = {}
+        self._revoked: dict[str, Last] = {}
+
+    @property
+    def revoked(self) -> Mapping[str, Last]:
+        """What was revoked, as of the last `current`."""
+        return self._revoked
 
     def current(self) -> Mapping[str, VerifyKey]:
         """Return the keys by entity; of two directories with one entity, the first decides."""
@@ -94,15 +166,22 @@ class TrustedKeys:
         return self._keys
 
     def _refresh(self) -> None:
-        files = [path for d in self._directories for path in sorted(d.glob(f"*{PUBLIC}"))]
+        files = [
+            path
+            for directory in self._directories
+            for ending in (PUBLIC, REVOKED)
+            for path in sorted(directory.glob(f"*{ending}"))
+        ]
         # (Looked at first, read second: a file that changes in between is read again.)
         seen = _look(files)
         if seen == self._seen:
             return
         keys: dict[str, VerifyKey] = {}
+        revoked: dict[str, Last] = {}
         for directory in self._directories:
             keys = trusted(directory) | keys
-        self._seen, self._keys = seen, keys
+            revoked |= revocations(directory)
+        self._seen, self._revoked, self._keys = seen, revoked, believed(keys, revoked)
 
 
 # -- policy.toml -----------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 from mailbridge.errors import BadInput, MailbridgeError, NotPermitted, StorageFailed, UnknownOrigin
-from mailbridge.keyring import TrustedKeys, state_dirs
+from mailbridge.keyring import TrustedKeys, believed, state_dirs
 from mailbridge.signing import VerifyKey, check_note, from_base64
 from mailbridge.wire.read import Asks, Refused
 
@@ -111,7 +111,9 @@ class Keys:
 
     def current(self) -> Mapping[str, VerifyKey]:
         """Return the keys by entity; a file here is stronger than what a relay told."""
-        return {**self._told, **self._files.current()} if self._told else self._files.current()
+        files = self._files.current()
+        # (What was revoked here is so, whoever told us the key.)
+        return {**believed(self._told, self._files.revoked), **files} if self._told else files
 
     def check_relay(self, note: Mapping[str, Any]) -> None:
         """

@@ -8,7 +8,7 @@ from typing import Final
 
 from mailbridge.errors import NotPermitted
 from mailbridge.event import LANIAKEA_ARCHIVE, SignedEvent, VerifiedEvent
-from mailbridge.keyring import Policy, TrustedKeys, state_dirs
+from mailbridge.keyring import Policy, TrustedKeys, believed, state_dirs
 from mailbridge.signing import VerifyKey, verify
 
 
@@ -36,7 +36,8 @@ class Gate:
         trusted = self._trusted.current()
         if trusted is not self._read:
             self._read = trusted
-            self._keys = {**trusted, **self._own}
+            # (A key that was lost is lost, even if it is our own bridge's.)
+            self._keys = {**trusted, **believed(self._own, self._trusted.revoked)}
             # What we signed is what somebody else emitted: if his key is gone, so is his event.
             self._keys.pop(self._relay, None)
         return self._keys
