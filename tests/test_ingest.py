@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from mailbridge.bridge import mailbox
 from mailbridge.bridge.mailbox import of_mbox
 from mailbridge.bridge.state import opened
 from mailbridge.cli import main
@@ -125,6 +129,24 @@ def test_a_mail_without_end_in_an_mbox_costs_its_limit_and_no_more(tmp_path: Pat
     separator = b"From x@example.org Tue Sep 10 10:20:40 2024\n"
     path.write_bytes(separator + b"Subject: x\n\n" + b"y" * 100_000 + b"\n\n" + separator + chat(1))
     assert [len(mail.raw) for mail in of_mbox(path, limit=1000)] == [1001, len(chat(1))]
+
+
+LINES = st.sampled_from(
+    [
+        *(b"From a@example.org Tue Sep 10 10:20:40 2024\n", b"From b@example.org 2024\n"),
+        *(b"From me.\n", b">From you.\n", b">>From her.\n", b"\n", b"\r\n", b"x\n", b"x\r\n", b"x"),
+    ]
+)
+
+
+@given(st.lists(LINES, max_size=14), st.integers(1, 70))
+def test_where_a_block_of_an_mbox_ends_makes_no_difference(lines: list[bytes], size: int) -> None:
+    whole = list(mailbox._split(io.BytesIO(b"".join(lines)), 1000))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mailbox, "_BLOCK", size)
+        in_pieces = list(mailbox._split(io.BytesIO(b"".join(lines)), 1000))
+
+    assert in_pieces == whole
 
 
 def test_a_maildir_is_taken_whole_and_left_as_it_is(ingest: Any, tmp_path: Path) -> None:

@@ -41,7 +41,10 @@ _SEPARATOR: Final = re.compile(
     rb"[0-9:]{4,8} .*[0-9]{4}\b"
 )
 _AFTER_BLANK: Final = re.compile(rb"From .*[0-9]{4}( [+-][0-9]{4})?\s*")
-_QUOTED: Final = re.compile(rb">+From ")
+_QUOTED: Final = re.compile(rb"(?m)^>(?=>*From )")
+_BLOCK: Final = 1024 * 1024
+_LINE: Final = 1000
+"""No separator is longer."""
 
 
 def of_file(path: Path, *, limit: int) -> Iterator[Taken]:
@@ -107,30 +110,72 @@ def beginning(path: Path, size: int) -> bytes:
 
 
 def _split(stream: BinaryIO, most: int) -> Iterator[bytes]:
-    lines: list[bytes] = []
-    size = 0
-    blank = True
-    started = False
-    # (Bounded: a line without end is a mail that is too large, not a memory that is.)
-    while line := stream.readline(most):
-        if _SEPARATOR.match(line) or (blank and _AFTER_BLANK.fullmatch(line)):
-            if started:
-                yield _joined(lines, most)
-            lines, size, started = [], 0, True
-        elif size <= most:
-            lines.append(line[1:] if _QUOTED.match(line) else line)
-            size += len(line)
-            started = True
-        blank = not line.strip(b"\r\n")
-    if started:
-        yield _joined(lines, most)
+    """Yield the mails of an mbox, of each at most its first *most* bytes."""
+    mail: _Growing | None = None
+    line_before = b"\n"
+    while block := stream.read(_BLOCK):
+        # Whole lines; but a line without end is a mail that is too large, not a memory that is.
+        block += stream.readline(most)
+        start = 0
+        for begin, end in _separators(block, line_before):
+            if mail or begin > 0:
+                mail = mail or _Growing(most)
+                mail.add(block[start:begin])
+                yield mail.whole()
+            mail, start = _Growing(most), end
+        mail = mail or _Growing(most)
+        mail.add(block[start:])
+        line_before = block[block.rfind(b"\n", 0, -1) + 1 :]
+    if mail:
+        yield mail.whole()
 
 
-def _joined(lines: list[bytes], most: int) -> bytes:
-    # The blank line before the next separator is the mbox's, not the mail's.
-    if len(lines) > 1 and not lines[-1].strip(b"\r\n"):
-        lines = lines[:-1]
-    return b"".join(lines)[:most]
+def _separators(block: bytes, line_before: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where each line that separates mails begins and ends in *block*."""
+    for at in _lines_from(block):
+        end = block.find(b"\n", at) + 1 or len(block)
+        before = block[block.rfind(b"\n", 0, at - 1) + 1 : at] if at else line_before
+        line = block[at : min(end, at + _LINE)]
+        is_meant = _SEPARATOR.match(line) or (
+            not before.strip(b"\r\n") and _AFTER_BLANK.fullmatch(line)
+        )
+        # (Behind a line that was broken off, as it has no end, no line begins.)
+        if is_meant and before.endswith(b"\n"):
+            yield at, end
+
+
+def _lines_from(block: bytes) -> Iterator[int]:
+    if block.startswith(b"From "):
+        yield 0
+    at = block.find(b"\nFrom ")
+    while at >= 0:
+        yield at + 1
+        at = block.find(b"\nFrom ", at + 1)
+
+
+class _Growing:
+    """A mail that is being read."""
+
+    def __init__(self, most: int) -> None:
+        self._most: Final = most
+        self._size = 0
+        self._parts: Final[list[bytes]] = []
+
+    def add(self, part: bytes) -> None:
+        if self._size <= self._most:
+            self._parts.append(part)
+            self._size += len(part)
+
+    def whole(self) -> bytes:
+        raw = b"".join(self._parts)
+        # The blank line before the next separator is the mbox's, not the mail's.
+        for blank in (b"\n\r\n", b"\n\n"):
+            if raw.endswith(blank):
+                raw = raw[: 1 - len(blank)]
+                break
+        if b">From " in raw:
+            raw = _QUOTED.sub(b"", raw)
+        return raw[: self._most]
 
 
 def _shown(path: Path) -> str:
