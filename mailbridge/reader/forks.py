@@ -1,4 +1,4 @@
-"""Two truths of one source: the proof that a relay keeps of it, checked as the source's own word."""
+"""Two truths of one source: the proof that its relay keeps, checked as the source's own word."""
 
 from __future__ import annotations
 

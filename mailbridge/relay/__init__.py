@@ -37,6 +37,8 @@ from mailbridge.relay.submit import Submissions
 from mailbridge.signing import VerifyKey
 from mailbridge.wire import sockets
 
+__all__ = ["JOURNAL", "STUCK_SECONDS", "Endpoints", "Relay"]
+
 JOURNAL: Final = "journal.db"
 
 # One turn takes at most this; the rest waits in the queues of ZeroMQ, and then in TCP's.
