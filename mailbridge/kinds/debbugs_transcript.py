@@ -282,9 +282,7 @@ def _read(text: str) -> _Read:
     read = _Read()
     lines = text.split("\n", LINES)
     read.is_cut = len(lines) > LINES
-    begin = next((n for n, line in enumerate(lines) if _BEGIN.fullmatch(line.strip())), None)
-    if begin is None:
-        raise MalformedMail("a transcript that does not say of which commands")
+    begin = _begin(lines)
     command = ""
     group: dict[int, None] = {}
     is_open = failed = False
@@ -315,6 +313,13 @@ def _read(text: str) -> _Read:
                 for change in _failures(command, group):
                     read.add(change)
     return read
+
+
+def _begin(lines: Sequence[str]) -> int:
+    for number, line in enumerate(lines):
+        if _BEGIN.fullmatch(line.strip()):
+            return number
+    raise MalformedMail("a transcript that does not say of which commands")
 
 
 def _is_command(echo: str) -> bool:
