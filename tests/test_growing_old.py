@@ -7,9 +7,12 @@ import hashlib
 import json
 import logging
 import os
+import re
+import signal
 import sqlite3
 import stat
 import tarfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -19,6 +22,7 @@ from typing import Any
 import pytest
 
 from mailbridge import changes
+from mailbridge.bridge.backup import back_up
 from mailbridge.bridge.deliver import Gateway, Settings
 from mailbridge.bridge.places import Place
 from mailbridge.bridge.quarantine import Quarantine
@@ -26,7 +30,7 @@ from mailbridge.bridge.submit import HELD
 from mailbridge.bridge.upkeep import BREATH, EVERY, Upkeep
 from mailbridge.cli import main
 from mailbridge.config import Config, Source
-from mailbridge.event import VerifiedEvent
+from mailbridge.event import VerifiedEvent, read_event
 from mailbridge.outbox import Outbox
 from mailbridge.outbox.ageing import Old
 from mailbridge.signing import SigningKey
@@ -205,6 +209,98 @@ def test_the_rounds_of_a_bridge_are_many_small_steps(
     assert [step for at, step in enumerate(steps) if step not in steps[:at]] == [0, 200, 400, 500]
     assert upkeep.due() == Old(0, 0, 0)
     assert [outcome.verdict.code for outcome in gateway.deliver([came(upload(7))])] == ["same-news"]
+
+
+def test_it_is_told_for_whom_events_are_kept_that_nobody_sends_to(
+    outbox: Outbox,
+    gateway: Gateway,
+    quarantine: Quarantine,
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    gateway.deliver([came(upload(n)) for n in range(3)])
+    outbox.acknowledge("tcp://old:5581", 1)
+    outbox.acknowledge("relay", 3)
+    upkeep = Upkeep(outbox, quarantine, (), Config(keep_sent="7d"), clock=clock)
+    upkeep.sends_to(["relay"])
+
+    upkeep.everything()
+    assert "outbox forget" not in caplog.text
+    clock.now += 8 * DAY
+    for _ in range(2):
+        upkeep.everything()
+    assert caplog.text.count("'mailbridge outbox forget tcp://old:5581'") == 1
+    assert outbox.horizon() == 1
+
+    outbox.forget_target("tcp://old:5581")
+    upkeep.everything()
+    assert outbox.horizon() == 3
+
+
+@pytest.mark.parametrize("place", range(1, 7))
+def test_killed_at_any_step_of_a_prune_nothing_is_forgotten_that_must_not_be(
+    maildir: Path, state: Path, tmp_path: Path, place: int
+) -> None:
+    config = tmp_path / "mailbridge.toml"
+    config.write_text('keep_sent = "0s"\nquarantine_keep = "0s"\n')
+    for n, raw in enumerate((upload(1), bad(2), chat(3))):
+        put(maildir, raw, f"{n}.x")
+    ingest = ("ingest", "--maildir", str(maildir), "--state", str(state))
+    assert main(["-c", str(config), *ingest]) == 0
+    with contextlib.closing(sqlite3.connect(state / "outbox.db")) as db, db:
+        db.execute("INSERT INTO target VALUES ('relay', 1)")
+
+    prune = ("-c", config, "prune", "--state", state)
+    with Daemon(*prune, fail_at=f"outbox-commit:{place}") as killed:
+        assert killed.wait() in (0, -signal.SIGKILL)
+    assert main([str(word) for word in prune]) == 0
+
+    assert horizon(state) == 1
+    assert list((state / "quarantine").iterdir()) == []
+    assert main(["-c", str(config), *ingest]) == 0
+    with contextlib.closing(opened(state / "outbox.db")) as db:
+        assert db.execute("SELECT count(*) FROM event").fetchone() == (1,)
+
+
+def test_the_work_for_a_mail_does_not_grow_with_what_was_done_before(
+    maildir: Path, outbox: Outbox, gateway: Gateway, clock: Clock
+) -> None:
+    """Each statement finds its rows by an index, or what it looks through is small for ever."""
+    said: set[str] = set()
+    outbox._db.set_trace_callback(said.add)
+    place = Place(maildir, (Source(name="s", existing="emit"),), outbox, gateway)
+    for n, raw in enumerate((upload(1), upload(1) + b"\n", report(2), bad(3), chat(4))):
+        put(maildir, raw, f"{n}.x")
+    place.look(started=0)
+    place.work(stopping=lambda: False)
+    gateway.deliver([came(upload(1)), came(chat(4))])
+    outbox.acknowledge("relay", 1)
+    outbox.signed_head()
+    outbox.after(1, 10)
+    outbox.made(2)
+    clock.now += 8 * DAY
+    before = clock.now - DAY
+    for chore in (outbox.ageing.compact, outbox.ageing.forget_mails, outbox.ageing.forget_files):
+        chore(before)
+    for mail in outbox.quarantined():
+        outbox.is_quarantined(mail.sha256)
+    outbox._db.set_trace_callback(None)
+
+    growing = ("event", "former", "mail", "file", "backing", "stood_in")
+    plans = {
+        statement: [row[3] for row in outbox.run(f"EXPLAIN QUERY PLAN {statement}")]
+        for statement in said
+        if statement.split()[0] in ("SELECT", "INSERT", "UPDATE", "DELETE")
+        and not statement.endswith("ORDER BY seq DESC LIMIT 1")
+    }
+    assert len(plans) > 25
+    scanned = {
+        statement: step
+        for statement, steps in plans.items()
+        for step in steps
+        if re.match(rf"SCAN ({'|'.join(growing)})\b(?!.*USING (COVERING )?INDEX file_gone)", step)
+    }
+    assert scanned == {}
 
 
 def test_files_that_are_long_gone_are_forgotten_and_no_others(
@@ -499,6 +595,29 @@ def test_an_event_that_a_relay_holds_is_dropped_and_the_feed_flows(
     assert [event.feed.seq for event in events if event.feed] == [1, 2, 3]
 
 
+def test_killed_while_it_drops_an_event_the_outbox_is_as_it_was(
+    maildir: Path, state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for n in range(3):
+        put(maildir, upload(n), f"{n}.x")
+    assert main(["ingest", "--maildir", str(maildir), "--state", str(state)]) == 0
+    waiting = told(capsys, "outbox", "list", "--json", "--state", state)
+    drop = ("outbox", "drop", "1", "--offline", "--state", state)
+
+    with Daemon(*drop, fail_at="outbox-commit:2") as killed:
+        assert killed.wait() == -signal.SIGKILL
+    assert [one["uuid"] for one in told(capsys, "outbox", "list", "--json", "--state", state)] == [
+        one["uuid"] for one in waiting
+    ]
+    with Daemon(*drop, fail_at="outbox-committed:2") as killed:
+        assert killed.wait() == -signal.SIGKILL
+    left = told(capsys, "outbox", "list", "--json", "--state", state)
+    assert [(one["seq"], one["uuid"]) for one in left] == [
+        (1, waiting[1]["uuid"]),
+        (2, waiting[2]["uuid"]),
+    ]
+
+
 def test_while_a_relay_does_not_answer_only_a_word_drops_an_event(
     tmp_path: Path, state: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -658,6 +777,57 @@ def test_a_backup_has_all_of_the_state_and_is_its_owners_alone(
         assert mode == (0o700 if path.is_dir() else 0o600), path
     with contextlib.closing(sqlite3.connect(backup / "outbox.db")) as db:
         assert db.execute("PRAGMA quick_check").fetchone() == ("ok",)
+
+
+@pytest.mark.parametrize("where", ["copied:2", "backup-copied"])
+def test_a_backup_that_is_killed_is_none_and_cleared_away_later(
+    state: Path, tmp_path: Path, where: str
+) -> None:
+    (tmp_path / "mail.eml").write_bytes(upload(1))
+    with Daemon("run", "--state", state, *LOOPBACK) as daemon:
+        daemon.ready()
+        assert daemon.stop() == 0
+    to = tmp_path / "b"
+    with Daemon("backup", to, "--state", state, fail_at=where) as killed:
+        assert killed.wait() == -signal.SIGKILL
+    [left] = to.iterdir()
+    assert left.name.startswith(".mailbridge-")
+    os.utime(left, (0, 0))
+
+    assert main(["backup", str(to), "--state", str(state)]) == 0
+    [made] = to.iterdir()
+    assert (made / "outbox.db").exists()
+
+
+def test_a_backup_while_events_are_made_is_one_moment_of_them(
+    state: Path, tmp_path: Path, signer: SigningKey
+) -> None:
+    state.mkdir()
+    made = threading.Event()
+
+    def work() -> None:
+        with Outbox(state / "outbox.db", signer, now=NOON) as outbox:
+            gateway = Gateway(outbox, Quarantine(state / "quarantine"), Settings())
+            for n in range(300):
+                gateway.deliver([came(upload(n))])
+                made.set()
+
+    working = threading.Thread(target=work)
+    working.start()
+    assert made.wait(PATIENCE)
+    backups = []
+    while working.is_alive():
+        backups.append(back_up(state, tmp_path / "b").path)
+    working.join()
+
+    for path in backups:
+        with contextlib.closing(sqlite3.connect(path / "outbox.db")) as db:
+            events = [read_event(raw) for (raw,) in db.execute("SELECT raw FROM event")]
+            mails = db.execute("SELECT count(*) FROM mail").fetchone()
+        links = [event.feed for event in events if event.feed]
+        assert [link.seq for link in links] == list(range(1, len(links) + 1))
+        assert [link.prev for link in links[1:]] == [event.hash for event in events[:-1]]
+        assert mails == (len(events),)
 
 
 def test_a_backup_that_cannot_be_made_leaves_nothing_half(

@@ -12,6 +12,7 @@ import os
 import shutil
 import sqlite3
 import tarfile
+import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,9 @@ from mailbridge.journal import Journal, become_copy
 from mailbridge.outbox import become_backup, look_at
 
 JOURNAL: Final = "journal.db"
+
+ABANDONED: Final = 86400
+"""Seconds after which nobody works at a backup any more."""
 
 _FILES: Final = ("policy.toml", "known_relays")
 _DIRECTORIES: Final = ("keys", "quarantine")
@@ -57,6 +61,7 @@ def back_up(state: Path, to: Path, *, now: datetime | None = None) -> Made:
     try:
         with ExitStack() as stack:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _clear(directory)
             begun.mkdir(mode=0o700)
             stack.callback(shutil.rmtree, begun, ignore_errors=True)
             parts = _copy(state, begun, moment)
@@ -72,6 +77,17 @@ def back_up(state: Path, to: Path, *, now: datetime | None = None) -> Made:
     except sqlite3.DatabaseError as error:
         raise StorageFailed(f"{state}: no backup could be made: {error}") from error
     return Made(to, tuple(parts))
+
+
+def _clear(directory: Path) -> None:
+    """Remove what backups left behind that were killed, with the secret keys in it."""
+    for left in directory.glob(".mailbridge-*.tmp*"):
+        if time.time() - left.stat().st_mtime < ABANDONED:
+            continue
+        if left.is_dir():
+            shutil.rmtree(left)
+        else:
+            left.unlink()
 
 
 def _copy(state: Path, into: Path, moment: str) -> list[str]:

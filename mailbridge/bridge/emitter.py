@@ -11,7 +11,7 @@ import time
 import uuid as uuids
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +28,9 @@ from mailbridge.signing import SigningKey
 
 TIMEOUT: Final = 10.0
 """Seconds that a relay may take to answer before the event waits for the next call."""
+
+KEEP: Final = timedelta(days=30)
+"""How long events that every relay has are kept, to be sent again."""
 
 ENVELOPE: Final = 4 * 1024
 """Room for what an event has around its data."""
@@ -141,6 +144,8 @@ class Emitter:
             return
         try:
             send_all(self.outbox, to, patience=timeout, hopeless=lambda relay: relay.is_held)
+            # (No bridge does its rounds here; at each call a little is enough.)
+            self.outbox.ageing.compact(datetime.now(UTC) - KEEP)
         except TryAgain as error:
             raise TryAgain(f"{error} (the next 'emit' sends them, too)") from error
         except NotPermitted as error:

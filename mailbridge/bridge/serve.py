@@ -182,7 +182,6 @@ class Bridge:
             )
             for path, sources, spool in watched(config, state.spool)
         ]
-
         self.upkeep: Final = Upkeep(state.outbox, state.quarantine, self.places, config)
 
     def place(self, maildir: Path) -> Place:
@@ -238,6 +237,7 @@ class Bridge:
         )
         try:
             epoch.check(self.state.outbox)
+            self.upkeep.sends_to(target.name for target in targets)
             loop.start()
             print(f"ready {ready} | {' | '.join(self.found())}", file=sys.stderr, flush=True)  # noqa: T201 - promised
             notify("READY=1", f"STATUS={loop.status()}")

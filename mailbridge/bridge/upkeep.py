@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -56,8 +56,15 @@ class Upkeep:
         self._clock: Final = clock
         self._round: Iterator[None] | None = None
         self._due = 0.0
+        self._names: frozenset[str] | None = None
+        """Who is sent to; None where nobody is."""
+        self._stale: frozenset[str] = frozenset()
         self._in_vain = False
         """What fills the quarantine are files that no mail of ours has."""
+
+    def sends_to(self, names: Iterable[str]) -> None:
+        """Have it know that the bridge sends to the targets *names*, and to nobody else."""
+        self._names = frozenset(names)
 
     def turn(self, now: float) -> float:
         """Do one step, if one is due (*now* is `time.monotonic()`); return when the next is."""
@@ -95,6 +102,7 @@ class Upkeep:
         ageing, before = self._outbox.ageing, self._clock() - self._keep
         self._quarantine.recount()
         self._in_vain = False
+        self._tell_stale(before)
         for place in self._places:
             place.note_missed()
             yield
@@ -107,6 +115,23 @@ class Upkeep:
         while ageing.gives_back() and ageing.spare() > SPARE * ageing.size():
             ageing.give_back()
             yield
+
+    def _tell_stale(self, before: datetime) -> None:
+        """Tell, once, for whom events are kept that nobody sends them to."""
+        if self._names is None:
+            return
+        stale = set()
+        for name, acked in self._outbox.targets().items():
+            made = self._outbox.made(acked + 1)
+            if name not in self._names and made and made < before:
+                stale.add(name)
+        for name in sorted(stale - self._stale):
+            log.warning(
+                "events are kept for %s, to which nothing is sent any more; if it is gone for good:"
+                " 'mailbridge outbox forget %s'",
+                *(name, name),
+            )
+        self._stale = frozenset(stale)
 
     def _expire(self) -> bool:
         """Take some mails out of the quarantine that are too old or too many; say if there were."""

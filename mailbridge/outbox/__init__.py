@@ -351,6 +351,7 @@ class Outbox(Mails):
         )
         self.run("DELETE FROM tag WHERE n < 1")
         self.run("DELETE FROM event WHERE seq > ?", seq)
+        self._within, self._tags = None, set()
         return "temp.again"
 
     def _give_again(self, table: str) -> None:
