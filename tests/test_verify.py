@@ -15,11 +15,13 @@ import pytest
 from mailbridge import keyring
 from mailbridge.cli import main
 from mailbridge.event import SignedEvent, canonical
+from mailbridge.feed import read_head
 from mailbridge.journal import Journal
 from mailbridge.testing import RelayForTests, mailbridge_relay
 from tests.conftest import NOON
 from tests.feeds import Source
 from tests.hostile import Gives, HostileRelay, Request, header
+from tests.long_feeds import cost_of, make
 
 relay = mailbridge_relay
 
@@ -165,6 +167,54 @@ def test_a_relay_that_keeps_an_event_from_readers_is_found_out(
     assert f"feed {FEED}: number {hidden} is kept from readers" in out
 
 
+@pytest.mark.parametrize("comes", [False, True])
+def test_what_a_source_signed_and_a_relay_never_shows_is_found_out(
+    keys: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    comes: bool,
+) -> None:
+    """What is merely on its way there comes while it is asked again."""
+    monkeypatch.setattr("mailbridge.reader.exported.LOOK_EVERY", 0.01)
+    source = Source()
+    events = source.events(3)
+    signed = json.loads(source.signed_head())
+    asked: list[Request] = []
+
+    def answers(request: Request) -> Sequence[bytes] | None:
+        if request["op"] == "feeds":
+            asked.append(request)
+        shown = events[:3] if comes and len(asked) > 1 else events[:2]
+        if request["op"] != "feeds":
+            return Gives(shown)(request)
+        entry = {"seq": len(shown), "hash": shown[-1].hash, "head": signed}
+        return [header(request, feeds={FEED: entry})]
+
+    with HostileRelay(answers) as relay:
+        status, out = verified(relay.url, keys, capsys)
+
+    assert status == (0 if comes else 65)
+    found = "whole up to number 3" if comes else "number 3 is missing: its source signed that it"
+    assert f"feed {FEED}: {found}" in out
+
+
+def test_a_source_that_was_not_heard_of_for_long_is_told(
+    tmp_path: Path, keys: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = Source()
+    path = write(tmp_path / "j.db", source.events(1))
+    note = source.signed_head(time="2019-01-01T00:00:00+00:00")
+    with Journal.open(path) as journal, journal.batch(NOON) as batch:
+        batch.note(read_head(json.loads(note)), note)
+
+    assert main(["verify", path.as_uri(), "--keys", str(keys)]) == 0
+
+    told = capsys.readouterr()
+    assert "whole up to number 1" in told.out
+    assert "nothing was heard of its source since 2019-01-01" in told.err
+
+
 def test_a_head_that_its_source_did_not_sign_so_is_found_out(
     keys: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -296,6 +346,17 @@ def test_lines_of_some_tags_are_right_though_numbers_are_missing(keys: Path) -> 
     status, out = lines([closed[0], closed[2]], keys, "--tag", CLOSED)
     assert status == 65
     assert f"before number 5 an event {CLOSED} is missing" in out
+
+
+def test_however_long_a_feed_is_memory_stays_small(tmp_path: Path) -> None:
+    made = make(tmp_path, 20_000, "short")
+
+    for what in (made.export, made.journal.as_uri()):
+        cost = cost_of("verify", what, "--keys", made.keys)
+
+        assert cost.status == 0
+        # (Half of it is Python and its libraries; a kilobyte an event would be seen.)
+        assert cost.peak < 110 * 1024 * 1024
 
 
 @pytest.mark.parametrize("line", [b"7", b"", b"x" * 3_000_000, b"\xff"])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from mailbridge.reader.heads import Told
     from mailbridge.reader.keys import Keys
 
 SUMMARY = "Check signatures and feeds, of a relay, a file or standard input"
@@ -77,15 +78,59 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _whole(url: str, keys: Keys) -> Checked:
     """Check all that *url* has.  Raises `BadInput` for the first thing that is wrong."""
-    from mailbridge.errors import BadProof
-    from mailbridge.reader import Events
+    import time
 
+    from mailbridge.errors import BadProof
+    from mailbridge.reader import Events, exported
+
+    told: Sequence[Told] = ()
     with Events(url, keys, since="start", timeout=None, follow=False) as events:
         count = sum(1 for _ in events)
-        told = events.finish()
-        if events.alarms:
-            raise BadProof(events.alarms[0])
-        return Checked(count, {each.feed: each.seq for each in told})
+        behind: Sequence[Told] = ()
+        for look in range(exported.LOOKS):
+            if look:
+                # (What is on its way there yet is not withheld.)
+                time.sleep(exported.LOOK_EVERY)
+            # (Told first, read then: what comes meanwhile is found by the next one who looks.)
+            told = events.tell()
+            count += sum(1 for _ in events)
+            events.finish(told)
+            if events.alarms:
+                raise BadProof(events.alarms[0])
+            behind = [each for each in told if each.signed and each.signed.seq > each.seq]
+            if not behind:
+                break
+        else:
+            first = behind[0]
+            raise BadProof(
+                f"feed {first.feed}: number {first.seq + 1} is missing: its source signed that it"
+                f" has {first.signed.seq if first.signed else 0}"
+            )
+    _warn_of_silence(told)
+    return Checked(count, {each.feed: each.seq for each in told})
+
+
+def _warn_of_silence(told: Sequence[Told]) -> None:
+    """Tell of the sources that signed nothing for long: what they do may be withheld."""
+    import logging
+    from datetime import UTC, datetime
+
+    from mailbridge.reader.heads import SILENCE, newest_epochs
+
+    newest = newest_epochs(told, ())
+    for each in told:
+        if each.feed not in newest or not each.signed or not each.signed.time:
+            continue
+        try:
+            heard = datetime.fromisoformat(each.signed.time).astimezone(UTC)
+        except (ValueError, OverflowError):
+            continue
+        if (datetime.now(UTC) - heard).total_seconds() > SILENCE:
+            logging.getLogger(__name__).warning(
+                "feed %s: nothing was heard of its source since %s: it is away, or what it says"
+                " is withheld",
+                *(each.feed, heard.isoformat(timespec="seconds")),
+            )
 
 
 def _lines(name: str, keys: Keys, tags: list[str]) -> Checked:

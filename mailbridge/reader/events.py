@@ -173,13 +173,18 @@ class Events(Iterator[SignedEvent]):
             self._store()
         self._unstored = False
 
-    def finish(self) -> list[Told]:
-        """
-        Check all feeds to the end that the relay tells, what readers are not shown included.
+    def tell(self) -> list[Told]:
+        """Return what the relay tells of its feeds; iterating goes on where it ended."""
+        self._more = True
+        return self._feeds.told()
 
-        Return what it tells.  Raises `BadProof`.
+    def finish(self, told: Sequence[Told]) -> None:
         """
-        return self._feeds.finish()
+        Check all feeds to the end that the relay *told* before it was read to its end.
+
+        What readers are not shown is included.  Raises `BadProof`.
+        """
+        self._feeds.finish(told)
 
     def stop(self) -> None:
         """End the iteration, also one that waits.  Any thread may call it."""

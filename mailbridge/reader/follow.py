@@ -202,13 +202,12 @@ class Follow:
                 self._alarm(line)
         return read_feeds(answer.header, self._keys.current())
 
-    def finish(self) -> list[Told]:
+    def finish(self, told: Sequence[Told]) -> None:
         """
-        Check all feeds to the end that the relay tells, what readers are not shown included.
+        Check all feeds to the end that the relay *told* before it was read to its end.
 
-        Return what it tells.  Raises `BadProof`.
+        What readers are not shown is included.  Raises `BadProof`.
         """
-        told = self.told()
         for each in told:
             try:
                 if each.feed not in self.positions:
@@ -229,7 +228,6 @@ class Follow:
                     f"feed {event.feed.id}: number {event.feed.seq} is missing: it is said to be"
                     " shown to readers, and was not"
                 )
-        return told
 
     def _reach_back(self, link: FeedLink) -> bool:
         """Follow a feed that begins above 1 here from its number 1 on; False: that is pruned."""

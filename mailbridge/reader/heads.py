@@ -96,7 +96,7 @@ class Withheld:
         """
         lines = []
         behind = {}
-        newest = _newest_epochs(told, followed)
+        newest = newest_epochs(told, followed)
         for each in told:
             if each.signed is None or each.feed not in newest:
                 continue
@@ -142,7 +142,7 @@ class Withheld:
         return [line]
 
 
-def _newest_epochs(told: Sequence[Told], followed: Iterable[str]) -> set[str]:
+def newest_epochs(told: Sequence[Told], followed: Iterable[str]) -> set[str]:
     """Return of each entity the newest feed that it signed something in."""
     newest: dict[str, str] = {}
     for feed in (*followed, *(each.feed for each in told if each.signed)):
