@@ -22,6 +22,10 @@ log = logging.getLogger("mailbridge.database")
 
 OURS_ALONE: Final = 0o600
 
+CHECKED: Final = 64 * 1024 * 1024
+"""Bytes of a file whose pages are all checked at a start: a GB would take a second.  Of a larger
+one a damaged page is found when it is used, a damaged row by `inspection`."""
+
 
 class Form(NamedTuple):
     """The tables of a database: those of version 1, and what each later version made of them."""
@@ -105,6 +109,14 @@ def connect(path: Path) -> sqlite3.Connection:
     make(path)
     # A back-fill beside a daemon holds the right to write for milliseconds; a minute is an illness.
     return sqlite3.connect(path, timeout=60, isolation_level=None)
+
+
+def damage(db: sqlite3.Connection, path: Path | None) -> str:
+    """Return what is wrong with the pages of *db*; empty: nothing, or too many to look at now."""
+    if path is None or path.stat().st_size > CHECKED:
+        return ""
+    found = str(db.execute("PRAGMA quick_check(1)").fetchone()[0])
+    return "" if found == "ok" else found.splitlines()[-1][:200]
 
 
 def make(path: Path) -> None:

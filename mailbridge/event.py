@@ -237,6 +237,19 @@ def read_event(raw: bytes, *, limit: int = MAX_FRAME_BYTES) -> SignedEvent:
     )
 
 
+def hash_of(raw: bytes) -> str:
+    """
+    Return the hash of the event in *raw*, canonical JSON as we store it, without reading it.
+
+    Raises `MalformedEvent` for what is no JSON object.
+    """
+    try:
+        parts = _PARTS.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise MalformedEvent(f"no event: {error}") from error
+    return digest(_quick_preimage(parts))
+
+
 def is_tag(text: str) -> bool:
     """
     Say whether *text* can be a tag: dotted words of letters, digits, `_` and `-`.
@@ -321,6 +334,7 @@ def _finite(text: str) -> float:
 
 
 _PLAIN: Final = msgspec.json.Decoder(float_hook=_no_float)
+_PARTS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _SORTED: Final = msgspec.json.Encoder(order="sorted")
 _LARGE: Final = re.compile(rb"[-:,\[][0-9]{16}")
 _ROW: Final = b"0" * 16

@@ -34,6 +34,7 @@ from mailbridge.config import Config, Source
 from mailbridge.errors import ConfigError, StorageFailed
 from mailbridge.event import LANIAKEA_ARCHIVE
 from mailbridge.health import Health
+from mailbridge.inspection import Inspection
 from mailbridge.outbox import Quarantined, SenderLock
 from mailbridge.rules import load as load_rules
 from mailbridge.service import notify, watchdog_seconds
@@ -182,6 +183,7 @@ class Bridge:
             )
             for path, sources, spool in watched(config, state.spool)
         ]
+
         self.upkeep: Final = Upkeep(state.outbox, state.quarantine, self.places, config)
 
     def place(self, maildir: Path) -> Place:
@@ -221,27 +223,30 @@ class Bridge:
             canaries=self.canaries,
             health=health or Health(),
         )
+        inspection = Inspection(self.state.outbox.inspector.look)
         loop = Loop(
             self.state.directory,
             self.places,
             targets,
             started=process_start(),
             watchdog=watchdog_seconds(),
-            alarms=self.gateway.alarms,
+            alarms=lambda: [*self.gateway.alarms(), *inspection.alarms()],
             rest=self.gateway.rest,
             attention=self.attention,
             canaries=self.canaries,
             reporter=reporter,
             healthy=healthy,
-            upkeep=self.upkeep.turn,
+            upkeep=lambda now: min(self.upkeep.turn(now), inspection.turn(now)),
         )
         try:
             epoch.check(self.state.outbox)
+            self.state.outbox.inspector.check()
             self.upkeep.sends_to(target.name for target in targets)
             loop.start()
+            reporter.ready = True
+            reporter.turned(loop, loop.status(), time.monotonic())
             print(f"ready {ready} | {' | '.join(self.found())}", file=sys.stderr, flush=True)  # noqa: T201 - promised
             notify("READY=1", f"STATUS={loop.status()}")
-            reporter.ready = True
             loop.run(stop)
             notify("STOPPING=1")
         finally:

@@ -22,6 +22,8 @@ from mailbridge import database
 from mailbridge.errors import NeedsOperator
 from mailbridge.event import MAX_EVENT_BYTES
 from mailbridge.feed import Head, feed_id
+from mailbridge.inspection import checksum
+from mailbridge.outbox.again import give_again, taken_back
 from mailbridge.outbox.ageing import Ageing
 from mailbridge.outbox.file import (
     FORM,
@@ -32,6 +34,7 @@ from mailbridge.outbox.file import (
     entity_of,
     look_at,
 )
+from mailbridge.outbox.inspect import Inspector
 from mailbridge.outbox.mails import FileKey, Mails, Quarantined, Verdict
 from mailbridge.outbox.news import Backings, Out, StandIns, Upload
 from mailbridge.signing import SigningKey, sign_fields, sign_note
@@ -95,6 +98,8 @@ class Outbox(Mails):
         """What went out in another's name, and whether more may."""
         self.ageing: Final = Ageing(self)
         """How it stays small."""
+        self.inspector: Final = Inspector(self, key.verify_key)
+        """Finds what the disk has altered."""
         try:
             self._prepare(now)
         except BaseException:
@@ -183,9 +188,10 @@ class Outbox(Mails):
         if len(raw) > MAX_EVENT_BYTES:
             raise AssertionError(f"{tag} {fields['uuid']}: {len(raw)} bytes were let through")
         self.run(
-            "INSERT INTO event (seq, uuid, tag, hash, raw, backfill, mail, made)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO event (seq, uuid, tag, hash, raw, backfill, mail, made, sum)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             *(link.seq, wanted, tag, hashed, raw, int(backfill), mail, _unix(fields["time"])),
+            checksum(raw, hashed),
         )
         self._tags.add(tag)
         tags = {**head.tags, tag: link.tag_seq}
@@ -196,16 +202,20 @@ class Outbox(Mails):
         """
         Return the events numbered above *seq*, in order, at most *limit* of them.
 
-        Raises `NeedsOperator` where some of them are not kept any more (`horizon`).
+        Raises `NeedsOperator` where some of them are not kept any more (`horizon`), or damaged.
         """
         if seq < self.horizon():
             raise NeedsOperator(f"{self.path}: {self.not_kept(seq)}")
         rows = self.run(
-            "SELECT seq, uuid, tag, hash, raw, backfill FROM event WHERE seq > ?"
+            "SELECT seq, uuid, tag, hash, raw, backfill, sum FROM event WHERE seq > ?"
             " ORDER BY seq LIMIT ?",
             *(seq, limit),
         )
-        return [Stored(n, str(uuid.UUID(bytes=u)), t, h, r, bool(b)) for n, u, t, h, r, b in rows]
+        found = []
+        for n, u, tag, hashed, raw, backfill, stored in rows:
+            self.inspector.demand(n, raw, hashed, stored)
+            found.append(Stored(n, str(uuid.UUID(bytes=u)), tag, hashed, raw, bool(backfill)))
+        return found
 
     def all(self) -> Iterator[Stored]:
         """Yield every event of the feed that is kept, in order."""
@@ -293,20 +303,43 @@ class Outbox(Mails):
                 "INSERT OR IGNORE INTO former SELECT uuid FROM event WHERE seq <= ?", self.horizon()
             ).rowcount
             self.backings.outlive()
-            again = self._taken_back(0)
+            taken_back(self, 0)
             self.run("DELETE FROM target")
             self.run("DELETE FROM meta WHERE key IN ('horizon', 'backup')")
             before = {*self.ancestors(), *ancestors, self.feed}
             self._set("ancestors", " ".join(sorted(before)))
             self._set("feed", feed_id(self._key.entity, born))
             self._set("prev", prev or "")
-            self._give_again(again)
+            give_again(self)
         if gone:
             log.warning(
                 "%d events that a relay lacks are not in the new feed: they were received long ago"
                 " and are not kept any more (keep_sent)",
                 gone,
             )
+
+    def succeed(self, key: SigningKey, *, now: datetime) -> None:
+        """
+        Begin the feed of *key*, of another entity, linked to the head of this one; commits.
+
+        What was emitted is remembered, so that no mail makes it again.  This object signs no more
+        after that: the outbox is to be opened with *key*.
+        """
+        if key.entity == self._key.entity:
+            raise NeedsOperator(f"{key.entity}: a new key needs a name of its own")
+        with self.transaction():
+            head = self.head()
+            self.run("INSERT OR IGNORE INTO former SELECT uuid FROM event")
+            self.backings.outlive()
+            self.run("DELETE FROM event")
+            self.run("DELETE FROM tag")
+            self.run("DELETE FROM target")
+            self.run("DELETE FROM meta WHERE key IN ('horizon', 'backup')")
+            self._set("ancestors", " ".join(sorted({*self.ancestors(), head.feed})))
+            self._set("prev", head.hash or "")
+            self._set("entity", key.entity)
+            self._set("key", key.verify_key.base64)
+            self._set("feed", feed_id(key.entity, now))
 
     def drop(self, seq: int) -> Stored:
         """
@@ -324,7 +357,8 @@ class Outbox(Mails):
             if not found:
                 raise NeedsOperator(f"{self.path}: there is no event {seq} in {self.feed}")
             self.run("INSERT INTO former VALUES (?)", uuid.UUID(found[0].uuid).bytes)
-            self._give_again(self._taken_back(seq - 1))
+            taken_back(self, seq - 1)
+            give_again(self)
         return found[0]
 
     def restored(self) -> str | None:
@@ -336,35 +370,6 @@ class Outbox(Mails):
     def _newest(self) -> tuple[int, str | None]:
         row = self.run("SELECT seq, hash FROM event ORDER BY seq DESC LIMIT 1").fetchone()
         return (int(row[0]), str(row[1])) if row else (0, self._get("prev") or None)
-
-    def _taken_back(self, seq: int) -> str:
-        """Remove the events above *seq*, and return a table with those of them that are kept."""
-        self.run("DROP TABLE IF EXISTS temp.again")
-        self.run(
-            "CREATE TEMP TABLE again AS SELECT seq, uuid, raw, backfill, mail FROM event"
-            " WHERE seq > ? AND seq > ? ORDER BY seq",
-            *(seq, self.horizon()),
-        )
-        self.run(
-            "UPDATE tag SET n = n - (SELECT count(*) FROM event WHERE tag = tag.tag AND seq > ?)",
-            seq,
-        )
-        self.run("DELETE FROM tag WHERE n < 1")
-        self.run("DELETE FROM event WHERE seq > ?", seq)
-        self._within, self._tags = None, set()
-        return "temp.again"
-
-    def _give_again(self, table: str) -> None:
-        """Emit what was taken back, but for what is former news now."""
-        rows = self.run(
-            f"SELECT raw, backfill, mail FROM {table} WHERE uuid NOT IN former ORDER BY seq"  # noqa: S608 - ours
-        )
-        for raw, backfill, mail in rows:
-            fields = msgspec.json.decode(raw, type=dict[str, Any])
-            for signed in ("feed", "signatures", "unsigned"):
-                fields.pop(signed, None)
-            self.emit(fields, mail=mail, backfill=bool(backfill))
-        self.run(f"DROP TABLE {table}")
 
     def _knows(self, wanted: bytes) -> bool:
         found = self.run(

@@ -83,7 +83,12 @@ ALTER TABLE file ADD COLUMN gone INTEGER;
 CREATE INDEX file_gone ON file (place, gone) WHERE gone IS NOT NULL;
 """
 
-FORM: Final = Form(_TABLES, (_CONFIRMATIONS, _AGES))
+_SUMS: Final = """
+-- What `inspection.checksum` says of raw and hash; NULL for what was stored before.
+ALTER TABLE event ADD COLUMN sum INTEGER;
+"""
+
+FORM: Final = Form(_TABLES, (_CONFIRMATIONS, _AGES, _SUMS))
 """The outbox's."""
 
 

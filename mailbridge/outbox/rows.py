@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from mailbridge import failpoint
+from mailbridge import database, failpoint
 from mailbridge.errors import MailbridgeError
 from mailbridge.outbox.file import OutboxFailed, Told, connect, ready
 
@@ -34,6 +34,11 @@ class Rows:
             with contextlib.suppress(MailbridgeError):
                 self._reopen()
         self._db.close()
+
+    def damage(self) -> str:
+        """Return what is wrong with the file's pages, as far as there is time to look: or empty."""
+        with self._told:
+            return database.damage(self._db, self.path)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
