@@ -161,10 +161,11 @@ def test_verdicts_are_forgotten_but_for_the_quarantine(outbox: Outbox) -> None:
 
 def test_a_delivery_is_forgotten_when_its_file_was_missed_for_long(outbox: Outbox) -> None:
     done = [FileKey(1, name, 7) for name in (b"stays", b"goes", b"comes back")]
-    other = FileKey(2, b"goes", 7)
+    other, old = FileKey(2, b"goes", 7), FileKey(1, b"was there before us", 7)
     with outbox.transaction():
         for key in (*done, other):
-            outbox.file_done(key, Verdict("existing"), now=NOON)
+            outbox.file_done(key, Verdict("events"), now=NOON)
+        outbox.file_done(old, Verdict("existing"), now=NOON)
 
     stays = (b"stays", 7)
     outbox.ageing.look(1, {stays}, now=NOON + DAY)
@@ -173,8 +174,8 @@ def test_a_delivery_is_forgotten_when_its_file_was_missed_for_long(outbox: Outbo
     assert outbox.ageing.due(LATER).files == 1
     assert outbox.ageing.forget_files(LATER) == 1
 
-    known = [key for key in (*done, other) if outbox.file(key)]
-    assert known == [done[0], done[2], other]
+    known = [key for key in (*done, other, old) if outbox.file(key)]
+    assert known == [done[0], done[2], other, old]
 
 
 # -- taking back what nobody has -------------------------------------------------------------------

@@ -83,12 +83,13 @@ class Ageing:
         """
         Note which deliveries of *place* a look *now* missed: *there* are the files (base, inode).
 
-        At most *limit* at once.  A file counts as gone from the first look on that missed it.
+        At most *limit* at once.  A file counts as gone from the first look on that missed it, but
+        for those taken as read at first sight: they become no more, and come back they are no news.
         """
         missed: list[tuple[bytes, int]] = []
         back: list[tuple[bytes, int]] = []
         for base, inode, gone in self._run(
-            "SELECT base, inode, gone FROM file WHERE place = ?", place
+            "SELECT base, inode, gone FROM file WHERE place = ? AND verdict <> 'existing'", place
         ):
             if ((base, inode) in there) != (gone is None):
                 (missed if gone is None else back).append((base, inode))

@@ -131,6 +131,6 @@ def backing_told(raw: bytes) -> Backing | None:
     """Return what the event *raw* tells that backs it; None where it is no news of a mail."""
     try:
         return msgspec.json.decode(raw, type=_Event).data.provenance.backing
-    except msgspec.ValidationError:
-        # An operator's own event says nothing of any mail.
+    except msgspec.DecodeError:
+        # An operator's own event says nothing of any mail; nor does one that the disk has altered.
         return None
