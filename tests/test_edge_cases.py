@@ -399,5 +399,6 @@ def test_status_says_of_digests_what_to_do(
 
     assert main(["status", "--state", settings.state]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "mails           1 ignored digest (lists)" in lines
+    assert "source   lists: 1 mails seen = 1 ignored" in lines
+    assert "         ignored: 1 digest" in lines
     assert "         nothing can come of digests: subscribe 'lists' to individual mails" in lines

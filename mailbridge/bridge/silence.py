@@ -11,8 +11,9 @@ from mailbridge.config import Source
 from mailbridge.outbox import Outbox
 from mailbridge.outbox.notes import Notes
 
-_HEARD: Final = "heard"
-_SILENT: Final = "silent"
+HEARD: Final = "heard"
+SILENT: Final = "silent"
+"""What the notes of the outbox about them are called."""
 
 
 class Fact(NamedTuple):
@@ -37,8 +38,8 @@ class Silence:
         self, sources: Iterable[Source], outbox: Outbox, *, now: int, clock: float
     ) -> None:
         """A source that is new is expected from *now* on."""
-        self._heard_notes: Final = Notes(outbox.run, _HEARD)
-        self._silent_notes: Final = Notes(outbox.run, _SILENT)
+        self._heard_notes: Final = Notes(outbox.run, HEARD)
+        self._silent_notes: Final = Notes(outbox.run, SILENT)
         self._sources: Final = {s.name: s for s in sources if s.expect_every}
         self._patience: Final = {
             name: config.duration(source.expect_every or "")

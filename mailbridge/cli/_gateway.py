@@ -73,6 +73,18 @@ def configured(arguments: argparse.Namespace) -> Config:
     return config
 
 
+def relay_state(state: Path) -> Path | None:
+    """
+    Return where the relay of this machine keeps its journal; None where there is none.
+
+    That is *state*, or what the units give the relay alone: `<state>-relay`.
+    """
+    for place in (state, state.with_name(f"{state.name}-relay")):
+        if (place / "journal.db").exists():
+            return place
+    return None
+
+
 def site_rules(arguments: argparse.Namespace) -> Rules:
     """Return the site's own rules, as the configuration names them.  Raises `ConfigError`."""
     from mailbridge import config as configuration

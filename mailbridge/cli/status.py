@@ -1,13 +1,15 @@
-"""`mailbridge status`: how far each part is behind."""
+"""`mailbridge status`: how each part stands, and how far it is behind."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mailbridge.config import Config
+    from mailbridge.outbox import Outbox
 
 SUMMARY = "How far each part is behind"
 GROUP = "test and operate"
@@ -22,46 +24,91 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what the databases of this state say."""
+    """Print what the databases of this state say, and what runs there."""
     import json
 
-    from mailbridge.cli._gateway import configured
+    from mailbridge.cli._gateway import configured, relay_state
+    from mailbridge.cli._status import lines
     from mailbridge.errors import NeedsOperator
 
     config = configured(arguments)
     state = config.state_dir
-    if not (state / "outbox.db").exists() and not (state / "journal.db").exists():
+    relay = relay_state(state)
+    if not (state / "outbox.db").exists() and relay is None:
         raise NeedsOperator(f"{state}: nothing has run here yet; --state names another place")
-    told = {"state": str(state), "running": _is_running(state)}
+    told: dict[str, Any] = {"state": str(state), "running": _is_running(state)}
+    told["bridge"] = _live(state, "bridge")
+    told["relay"] = _live(relay or state, "relay")
     if (state / "outbox.db").exists():
         told["outbox"] = _outbox(config)
-    if (state / "journal.db").exists():
-        told["journal"] = _journal(state / "journal.db")
+    if relay is not None:
+        told["journal"] = {"path": str(relay / "journal.db"), **_journal(relay / "journal.db")}
     if arguments.json:
         print(json.dumps(told, ensure_ascii=False))
     else:
-        print("\n".join(_lines(told)))
+        print("\n".join(lines(told)))
     return 0
 
 
+def _live(state: Path, part: str) -> dict[str, Any] | None:
+    """Return what a service that runs says of itself, and how it does."""
+    import msgspec
+
+    from mailbridge.health import told_by
+
+    told = told_by(state, "bridge" if part == "bridge" else "relay")
+    if told is None:
+        return None
+    facts: dict[str, Any] = msgspec.to_builtins(told.facts)
+    return {"runs": told.runs, "hangs": told.hangs, "age": round(told.age, 1), **facts}
+
+
 def _outbox(config: Config) -> dict[str, Any]:
+    import time
+
     from mailbridge.bridge.state import opened
 
     with opened(config) as state:
-        head = state.outbox.head()
+        outbox = state.outbox
+        head = outbox.head()
+        mails = [
+            {"source": source, "verdict": verdict, "code": code, "count": n}
+            for source, verdict, code, n in outbox.counts()
+        ]
+        targets = outbox.targets()
         return {
             "feed": head.feed,
             "events": head.seq,
-            "unacknowledged": {
-                name: head.seq - acked for name, acked in state.outbox.targets().items()
+            "unacknowledged": {name: head.seq - acked for name, acked in targets.items()},
+            "oldest": {
+                name: round(max(0.0, time.time() - made.timestamp()))
+                for name, acked in targets.items()
+                if acked < head.seq and (made := outbox.made(acked + 1))
             },
-            "mails": [
-                {"source": source, "verdict": verdict, "code": code, "count": n}
-                for source, verdict, code, n in state.outbox.counts()
-            ],
-            "quarantined": len(state.outbox.quarantined()),
-            "stand_in_off": state.outbox.stand_ins.stopped(),
+            "mails": mails,
+            "sources": _by_source(mails),
+            "silent": _silent(outbox),
+            "quarantined": outbox.in_quarantine(),
+            "stand_in_off": outbox.stand_ins.stopped(),
         }
+
+
+def _by_source(mails: Iterable[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    """Return how many mails of each source were seen, and how many had which verdict."""
+    found: dict[str, dict[str, int]] = {}
+    for one in mails:
+        source = found.setdefault(one["source"], {"seen": 0})
+        source["seen"] += one["count"]
+        source[one["verdict"]] = source.get(one["verdict"], 0) + one["count"]
+    return found
+
+
+def _silent(outbox: Outbox) -> dict[str, str]:
+    """Return since when the sources have been silent that were told to be."""
+    from mailbridge.bridge.silence import SILENT, iso
+    from mailbridge.outbox.notes import Notes
+
+    return {name: iso(int(since)) for name, since in Notes(outbox.run, SILENT).all().items()}
 
 
 def _journal(path: Path) -> dict[str, Any]:
@@ -93,47 +140,3 @@ def _is_running(state: Path) -> bool:
     except OSError:
         return False
     return any(line.split()[5].endswith(f":{lock.st_ino}") for line in held.splitlines())
-
-
-def _lines(told: dict[str, Any]) -> list[str]:
-    lines = [f"{told['state']}: {'a bridge runs' if told['running'] else 'no bridge runs'}"]
-    if outbox := told.get("outbox"):
-        lines.append(f"outbox   {outbox['events']} events in {outbox['feed']}")
-        lines += [
-            f"         {behind} not acknowledged by {name}"
-            for name, behind in outbox["unacknowledged"].items()
-        ]
-        lines += [
-            f"mails    {one['count']:>8} {one['verdict']} {one['code']} ({one['source']})"
-            for one in outbox["mails"]
-        ]
-        if outbox["stand_in_off"]:
-            lines.append(f"         nothing goes out under _lk.archive.*: {outbox['stand_in_off']}")
-        lines += [
-            f"         nothing can come of digests: subscribe {one['source']!r} to individual mails"
-            for one in outbox["mails"]
-            if one["code"] == "digest"
-        ]
-        if outbox["quarantined"]:
-            lines.append(f"         {outbox['quarantined']} wait in 'mailbridge quarantine list'")
-    if journal := told.get("journal"):
-        lines += _journal_lines(journal)
-    return lines
-
-
-def _journal_lines(journal: dict[str, Any]) -> list[str]:
-    lines = [f"journal  {journal['events']} events"]
-    for feed, seq in journal["feeds"].items():
-        lines.append(f"         {seq} of {feed}")
-        for first, last in journal["missing"].get(feed, ()):
-            lines.append(f"         of these {first} to {last} are missing, and nobody had them")
-        lines += [
-            f"         two events have its number {number}: the proof is kept"
-            for number in journal["forks"].get(feed, ())
-        ]
-    for kind in ("upstream", "peer"):
-        for name, seen in journal[kind].items():
-            how = "there" if seen["up"] else "not there"
-            when = f"heard last {seen['seen']}" if seen["seen"] else "never heard"
-            lines.append(f"{kind:<8} {name}: {how}, {when}, {seen['events']} events new to us")
-    return lines
