@@ -72,7 +72,20 @@ class ListGap(_Fault, frozen=True, kw_only=True, omit_defaults=True):
     """How many of these are: the others came."""
 
 
-PAYLOADS: Final = (EventConfirmed, SourceSilent, SourceHeard, ListGap)
+class NextKey(Payload, frozen=True, kw_only=True, omit_defaults=True):
+    """The last event of a feed: its source signs with another key and name from now on."""
+
+    NAME = "next-key"
+    DEFAULT = "on"
+    OF_A_MAIL: ClassVar[bool] = False
+
+    entity: str
+    """The name it signs under from now on."""
+    key: str
+    """That key's public half: ed25519, unpadded base64."""
+
+
+PAYLOADS: Final = (EventConfirmed, SourceSilent, SourceHeard, ListGap, NextKey)
 
 
 def payloads() -> dict[str, type[Payload]]:

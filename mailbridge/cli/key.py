@@ -1,4 +1,4 @@
-"""`mailbridge key`: make, show, list, trust and revoke keys."""
+"""`mailbridge key`: make, show, list, trust, revoke and rotate keys."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mailbridge.signing import Last
 
-SUMMARY = "Keys: new, show, list, trust, revoke"
+SUMMARY = "Keys: new, show, list, trust, revoke, rotate"
 GROUP = "keys, trust, proof"
 EXAMPLE = "mailbridge key trust debexpo.example.org.key --tags 'org.example.mentors.*'"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(
-        dest="action", required=True, metavar="new|show|list|trust|revoke"
+        dest="action", required=True, metavar="new|show|list|trust|revoke|rotate"
     )
 
     def action(name: str, summary: str, example: str) -> argparse.ArgumentParser:
@@ -66,7 +66,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     revoke.add_argument(
         "--dir", type=Path, help="beside which keys (default: keys/trusted of the state)"
     )
-    for each in (new, show, list_, trust, revoke):
+    rotate = action(
+        "rotate",
+        "Go on with a new key, under a new name; the old feed's last event names it",
+        "rotate mailbridge2.lists.example.org --submit tcp://127.0.0.1:5581",
+    )
+    rotate.add_argument("id", metavar="NEW-ID", help="the name that the bridge signs under then")
+    rotate.add_argument(
+        "--submit",
+        action="append",
+        metavar="URL",
+        help="the relay that gets the old feed's last event (default: as configured)",
+    )
+    rotate.add_argument(
+        "--timeout", type=float, default=30.0, metavar="SECONDS", help="for the relay (default: 30)"
+    )
+    for each in (new, show, list_, trust, revoke, rotate):
         each.add_argument("--state", type=Path, metavar="DIR", help="the state directory")
     for each in (show, list_):
         each.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -86,6 +101,8 @@ def run(arguments: argparse.Namespace) -> int:
         _list(state, as_json=arguments.json)
     elif arguments.action == "trust":
         _trust(arguments.file, state, arguments.tags)
+    elif arguments.action == "rotate":
+        _rotate(arguments, state)
     else:
         directory = arguments.dir or keyring.state_dirs(state)[1]
         _revoke(arguments.id, arguments.last, state, directory, arguments.reason)
@@ -181,6 +198,43 @@ def _revoke(entity: str, wanted: str, state: Path, directory: Path, reason: str)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     print(keyring.revoke(directory, entity, last, time=now, reason=reason))
     print(f"{entity} {' '.join(_limit(last))}", file=sys.stderr)
+
+
+def _rotate(arguments: argparse.Namespace, state: Path) -> None:
+    import msgspec
+
+    from mailbridge import config as configuration
+    from mailbridge import service
+    from mailbridge.bridge.emitter import relays
+    from mailbridge.bridge.rotate import rotate
+    from mailbridge.bridge.state import opened
+    from mailbridge.errors import NeedsOperator, UsageError
+    from mailbridge.signing import is_entity
+
+    service.set_up_logging()
+    if not is_entity(arguments.id):
+        raise UsageError(f"{arguments.id[:80]!r}: an ID is letters, digits, '.', '_' and '-'")
+    config = configuration.load(arguments.config or configuration.default_config())
+    if config.submit.lighthouse and not arguments.submit:
+        raise NeedsOperator(
+            "a Lighthouse keeps nothing that could name the new key: begin with a new --state there"
+        )
+    if not (state / "outbox.db").exists():
+        raise NeedsOperator(f"{state}: no outbox whose key could be replaced")
+    # (The name in the configuration may be the new one already.)
+    config = msgspec.structs.replace(config, state=str(state), entity="")
+    with opened(config) as ours:
+        old = ours.key.entity
+        to = arguments.submit or relays(config)
+        key = rotate(ours, arguments.id, to, timeout=arguments.timeout)
+    public = state / "keys" / f"{key.entity}.key"
+    print(public)
+    print(
+        f"{old} is succeeded by {key.entity} {key.verify_key.fingerprint}; a relay elsewhere wants"
+        f" 'mailbridge key trust {public.name}' with the old one's tags, and a configured entity"
+        f" is now {key.entity!r}",
+        file=sys.stderr,
+    )
 
 
 def _last(entity: str, wanted: str, state: Path) -> Last:
