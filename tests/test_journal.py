@@ -17,6 +17,7 @@ from mailbridge.errors import NeedsOperator, RelayGone, StorageFailed, TryAgain
 from mailbridge.event import SignedEvent, parse_json
 from mailbridge.feed import Fit, Hole, fit, read_head
 from mailbridge.journal import Journal
+from mailbridge.journal.file import MOST_LOG
 from tests.conftest import NOON
 from tests.feeds import TAG, Source
 
@@ -228,6 +229,73 @@ def test_what_is_pruned_is_told_never_skipped_and_never_comes_in_again(
         journal.links(source.head.feed, 0, 10, 1 << 20)
     assert journal.hash_at(source.head.feed, 1) == events[0].hash
     assert journal.has([events[0].uuid]) == [events[0].uuid]
+
+
+def test_the_room_of_what_was_pruned_is_taken_by_what_comes(tmp_path: Path, source: Source) -> None:
+    """A year's events come and go, ten times over."""
+    path = tmp_path / "journal.db"
+    sizes = []
+    with Journal.open(path) as journal:
+        for month in range(10):
+            now = NOON + timedelta(days=30 * month)
+            put_bulky(journal, source, 40, now=now)
+            while journal.prune(now - timedelta(days=45)):
+                pass
+            sizes.append(path.stat().st_size)
+
+    assert max(sizes[4:]) < 1.2 * sizes[3]
+
+
+@pytest.mark.parametrize("first_version", [False, True])
+def test_the_room_of_what_was_pruned_is_given_back(
+    tmp_path: Path, source: Source, *, first_version: bool
+) -> None:
+    path = tmp_path / "journal.db"
+    with Journal.open(path) as journal:
+        put_bulky(journal, source, 40)
+    if first_version:
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+            db.execute("PRAGMA auto_vacuum=NONE")
+            db.execute("VACUUM")
+    with Journal.open(path) as journal:
+        journal.prune(NOON + timedelta(days=1))
+
+        given_back = journal.give_back()
+
+        assert given_back > 40 * BULK * 0.9
+        assert path.stat().st_size < 200_000
+        assert journal.hash_at(source.head.feed, 40) == source.head.hash
+        put(journal, source.event(41))
+        assert len(journal.read(40)) == 1
+
+
+def test_a_reader_that_takes_its_time_does_not_leave_a_large_log(
+    tmp_path: Path, source: Source
+) -> None:
+    path = tmp_path / "journal.db"
+    log = path.with_name("journal.db-wal")
+    with Journal.open(path) as journal:
+        put(journal, source.event(0))
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as slow:
+            slow.execute("BEGIN")
+            slow.execute("SELECT count(*) FROM event").fetchall()
+            put_bulky(journal, source, 700)
+            grown = log.stat().st_size
+        for _ in range(3):
+            put_bulky(journal, source, 1)
+
+        assert grown > MOST_LOG
+        assert log.stat().st_size <= MOST_LOG
+
+
+BULK = 64 * 1024
+
+
+def put_bulky(journal: Journal, source: Source, count: int, *, now: datetime = NOON) -> None:
+    """Put events whose stored bytes need much room."""
+    for event in source.events(count):
+        with journal.batch(now) as batch:
+            batch.append(event, event.raw + b" " * BULK)
 
 
 def test_the_uuids_of_a_source_come_in_pages_over_all_its_feeds(journal: Journal) -> None:

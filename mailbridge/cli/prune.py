@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         with bridge(config, accept_test=False, sending=False) as ours:
             told |= _outbox(ours, dry=arguments.dry_run)
     if (state / "journal.db").exists():
-        told["journal"] = _journal(config, dry=arguments.dry_run)
+        told |= _journal(config, dry=arguments.dry_run)
     if not told:
         raise NeedsOperator(f"{state}: nothing has run here yet; --state names another place")
     if arguments.json:
@@ -74,7 +74,7 @@ def _outbox(ours: Bridge, *, dry: bool) -> dict[str, int | str]:
     }
 
 
-def _journal(config: Config, *, dry: bool) -> int | str:
+def _journal(config: Config, *, dry: bool) -> dict[str, int | str]:
     """Return how many events of the journal lose their bytes, or why that is not known."""
     from datetime import UTC, datetime, timedelta
 
@@ -86,15 +86,15 @@ def _journal(config: Config, *, dry: bool) -> int | str:
     path = config.state_dir / "journal.db"
     if dry:
         with Journal.open(path, readonly=True) as journal:
-            return max(0, journal.at(before) - journal.horizon())
+            return {"journal": max(0, journal.at(before) - journal.horizon())}
     try:
         with Journal.open(path) as journal:
             done = 0
             while some := journal.prune(before):
                 done += some
-            return done
+            return {"journal": done, "journal_freed": journal.give_back()}
     except TryAgain:
-        return "the relay that runs does it by itself"
+        return {"journal": "the relay that runs does it by itself"}
 
 
 def _lines(told: dict[str, int | str], *, dry: bool) -> list[str]:
@@ -105,6 +105,7 @@ def _lines(told: dict[str, int | str], *, dry: bool) -> list[str]:
         "quarantine": "mails in quarantine (quarantine_keep, quarantine_max)",
         "freed": "bytes of outbox.db hold nothing" if dry else "bytes of outbox.db given back",
         "journal": "events of the journal (relay.keep)",
+        "journal_freed": "bytes of journal.db given back",
     }
     lines = ["would go:" if dry else "gone:"]
     for what, n in told.items():

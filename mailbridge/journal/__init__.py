@@ -290,6 +290,17 @@ class Journal(Reading):
             raise
         return end - start
 
+    def give_back(self) -> int:
+        """
+        Give the room of what was pruned back to the disk; return how many bytes.
+
+        It holds up whoever waits for the journal.  A relay that runs needs none of it: what comes
+        takes the room of what went.
+        """
+        before = self._file.size()
+        self._file.give_back()
+        return before - self._file.size()
+
     def _roll_back(self) -> None:
         with contextlib.suppress(sqlite3.Error):
             # (A full disk has rolled back already.)

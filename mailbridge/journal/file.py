@@ -53,11 +53,18 @@ FORM: Final = Form(_TABLES, (_HOLES,))
 
 SCHEMA: Final = FORM.version
 
+MOST_LOG: Final = 32 * 1024 * 1024
+"""Bytes that the write-ahead log may have while nobody holds it up: twice what is checkpointed."""
+
 # FULL: an answer "stored" must outlive a power cut.  NORMAL would take acknowledged events back.
+# (auto_vacuum counts for a file that is empty still.)
 _PRAGMAS: Final = (
+    "auto_vacuum=INCREMENTAL",
     "journal_mode=WAL",
     "synchronous=FULL",
     "wal_autocheckpoint=4000",
+    # A reader that took its time made the log grow; once it is gone that room is given back.
+    f"journal_size_limit={MOST_LOG}",
     "cache_size=-16000",
 )
 _BUSY_SECONDS: Final = 30
@@ -101,6 +108,26 @@ class File:
         self.db.close()
         if other:
             other.close()
+
+    def size(self) -> int:
+        """Return how many bytes the file has, without its log."""
+        with self.told():
+            count, page = (
+                int(self.db.execute(f"PRAGMA {name}").fetchone()[0])
+                for name in ("page_count", "page_size")
+            )
+            return count * page
+
+    def give_back(self) -> None:
+        """Give what holds nothing back to the disk; a file of our first versions is rebuilt."""
+        with self.told():
+            if int(self.db.execute("PRAGMA auto_vacuum").fetchone()[0]):
+                # (`execute` would stop at the first page: a row without a column ends it.)
+                self.db.executescript("PRAGMA incremental_vacuum")
+            elif int(self.db.execute("PRAGMA freelist_count").fetchone()[0]):
+                self.db.execute("PRAGMA auto_vacuum=INCREMENTAL")
+                self.db.execute("VACUUM")
+            self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def run(self, sql: str, values: tuple[object, ...] = ()) -> sqlite3.Cursor:
         """Run *sql*.  Raises `StorageFailed`, `NeedsOperator` or `TryAgain`."""
