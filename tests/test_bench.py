@@ -10,7 +10,12 @@ import pytest
 from mailbridge import cli
 
 NAMES = [
+    "recognise",
+    "dismiss",
     "back-fill",
+    "back-fill, beside a script",
+    "back-fill, signatures checked",
+    "a list without news",
     "relay, acknowledged",
     "latency, rename to reader",
     "start: ingest -",
@@ -29,6 +34,8 @@ def test_every_figure_stands_beside_the_bare_calls_in_it(
     for figure in figures:
         assert figure["value"] > 0
         assert figure["bare"] > 0
+        assert figure["floor"] > 0
+        assert figure["n"] > 0
         assert all(ms > 0 for ms in figure["parts"].values()), figure
     assert not list(tmp_path.iterdir())
 
@@ -40,7 +47,7 @@ def test_a_table_for_a_pipe_has_a_line_for_each_figure(
     lines = capsys.readouterr().out.splitlines()
 
     assert [line.split("\t")[0] for line in lines] == ["what", *NAMES]
-    assert {len(line.split("\t")) for line in lines} == {5}
+    assert {len(line.split("\t")) for line in lines} == {7}
 
 
 def test_words_that_do_not_fit_are_one_clear_line(

@@ -3,40 +3,109 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from mailbridge.bench import bare
 from mailbridge.bench.figure import Figure, Round, chunks, rate, seconds
 from mailbridge.bridge.deliver import BATCH, Delivery, Gateway, Outcome, Settings
+from mailbridge.bridge.prove import Prover
 from mailbridge.bridge.quarantine import Quarantine
+from mailbridge.bridge.workers import Setup, Workers, allowed
 from mailbridge.config import Source
+from mailbridge.mail import MAX_MAIL
 from mailbridge.outbox import Outbox
 from mailbridge.signing import SigningKey
 
+_PART: Final = 0.7
+"""Of what all processors could do if the bare calls were all there is to do."""
+_CHECKED: Final = 0.85
+"""Of what a back-fill does that checks no signature."""
 
-def measure_backfill(mails: Sequence[bytes], directory: Path) -> tuple[Figure, list[bytes]]:
-    """Return how many *mails* a second come into an outbox in *directory*; and its events."""
-    source = Source(name="bench", maildir=str(directory))
-    now = datetime.now(UTC)
+
+def measure_backfill(
+    mails: Sequence[bytes], directory: Path
+) -> tuple[tuple[Figure, Figure], list[bytes]]:
+    """
+    Return how many *mails* a second come into an outbox in *directory*, and its events.
+
+    Twice: beside the bare calls in it, and beside a script that does a part of them.
+    """
     numbers = itertools.count()
     rounds: list[Round] = []
+    scripts: list[Round] = []
     events: list[bytes] = []
-    with Outbox(directory / "outbox.db", bench_key(), now=now) as outbox:
-        quarantine = Quarantine(directory / "quarantine")
-        gateway = Gateway(
-            outbox, quarantine, Settings(accept_test=True, origin="bench.example.org")
-        )
+    source = Source(name="bench", maildir=str(directory))
+    with gateway(directory / "backfill", (source,)) as (ours, outbox):
         for part in chunks(mails):
-            deliveries = [Delivery(raw, (source,), now, backfill=True) for raw in part]
-            outcomes: list[Outcome] = []
-            took = seconds(lambda: outcomes.extend(gateway.deliver(deliveries)))  # noqa: B023
+            took, outcomes = _delivered(ours, part, source)
             new = [event.raw for event in outbox.after(len(events), len(part) + 1)]
             events += new
             path = directory / f"bare-{next(numbers)}.db"
             rounds.append(Round(len(part), took, _bare(part, outcomes, new, path)))
-    return rate("back-fill", "mails/s", rounds), events
+            script = seconds(lambda: bare.script(part))  # noqa: B023
+            scripts.append(Round(len(part), took, {"email, Changes, json, PUB": script}))
+    figures = (
+        rate("back-fill", "mails/s", rounds, limit=1 / (_PART * allowed())),
+        rate("back-fill, beside a script", "mails/s", scripts, limit=1),
+    )
+    return figures, events
+
+
+def measure_checked(mails: Sequence[bytes], keyring: bytes, directory: Path) -> Figure:
+    """Return how many of *mails*, uploads signed by a key in *keyring*, are checked and come in."""
+    file = directory / "keyring.gpg"
+    file.write_bytes(keyring)
+    plain = Source(name="bench", maildir=str(directory))
+    checked = Source(name="bench", maildir=str(directory), keyrings=(str(file),))
+    rounds: list[Round] = []
+    with (
+        gateway(directory / "plain", (plain,)) as (ours, _),
+        gateway(directory / "checked", (checked,)) as (checking, _),
+    ):
+        for part in chunks(mails):
+            unchecked, _ = _delivered(ours, part, plain)
+            took, _ = _delivered(checking, part, checked)
+            rounds.append(Round(len(part), took, {"back-fill, nothing checked": unchecked}))
+    return rate("back-fill, signatures checked", "mails/s", rounds, limit=1 / _CHECKED)
+
+
+@contextmanager
+def gateway(directory: Path, sources: tuple[Source, ...]) -> Iterator[tuple[Gateway, Outbox]]:
+    """Give a gateway in *directory* and its outbox, with as many workers as processors."""
+    directory.mkdir()
+    workers = None
+    if allowed() > 1:
+        setup = Setup(
+            sources=sources, addresses=False, accept_test=True, max_mail=MAX_MAIL, changes_cap=None
+        )
+        workers = Workers(setup, allowed())
+        # (What they need to start is paid once for all the mails of an archive.)
+        for answer in [workers.submit(()) for _ in range(2 * workers.count)]:
+            answer.result()
+    with Outbox(directory / "outbox.db", bench_key(), now=datetime.now(UTC)) as outbox:
+        ours = Gateway(
+            outbox,
+            Quarantine(directory / "quarantine"),
+            Settings(accept_test=True, origin="bench.example.org"),
+            prover=Prover(sources),
+            workers=workers,
+        )
+        yield ours, outbox
+        ours.rest()
+
+
+def _delivered(
+    ours: Gateway, mails: Sequence[bytes], source: Source
+) -> tuple[float, list[Outcome]]:
+    now = datetime.now(UTC)
+    deliveries = [Delivery(raw, (source,), now, backfill=True) for raw in mails]
+    outcomes: list[Outcome] = []
+    took = seconds(lambda: outcomes.extend(ours.deliver(deliveries, many=True)))
+    return took, outcomes
 
 
 def _bare(

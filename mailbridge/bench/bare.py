@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import email
 import json
 import sqlite3
 import threading
 from collections.abc import Sequence
+from email.message import Message
 from email.parser import BytesHeaderParser
 from pathlib import Path
 from typing import Final
@@ -19,6 +21,9 @@ WINDOW: Final = 64
 
 _BEGIN: Final = "-----BEGIN PGP SIGNED MESSAGE-----"
 _END: Final = "-----BEGIN PGP SIGNATURE-----"
+
+_TEXT: Final = "text/plain"
+_OURS: Final = ("X-DAK", "X-Katie", "X-Debian", "X-Laniakea-Event", "X-Debian-PR-Message")
 
 _KEY: Final = SigningKey(bytes(range(32)))
 
@@ -50,6 +55,30 @@ def changes(paragraphs: Sequence[str]) -> None:
 def parsed(events: Sequence[bytes]) -> list[object]:
     """Read the JSON of each event."""
     return [json.loads(raw) for raw in events]
+
+
+def script(mails: Sequence[bytes]) -> None:
+    """Do what a script of a page does: `email`, `Changes`, JSON, PUB; nothing signed or kept."""
+    with zmq.Context() as context, context.socket(zmq.PUB) as socket:
+        socket.bind_to_random_port("tcp://127.0.0.1")
+        for raw in mails:
+            message = email.message_from_bytes(raw)
+            if not any(name in message for name in _OURS):
+                continue
+            text = next((_text(p) for p in message.walk() if p.get_content_type() == _TEXT), "")
+            begin = text.find(_BEGIN)
+            fields = dict(Changes(text[begin:])) if begin >= 0 else {}
+            told = {
+                "subject": str(message["Subject"]),
+                "from": str(message["From"]),
+                "changes": {str(name): str(value) for name, value in fields.items()},
+            }
+            socket.send_multipart([b"mails.", json.dumps(told).encode()])
+
+
+def _text(part: Message) -> str:
+    payload = part.get_payload(decode=True)
+    return payload.decode("utf-8", "replace") if isinstance(payload, bytes) else ""
 
 
 def canonical(events: Sequence[object]) -> list[bytes]:

@@ -23,7 +23,9 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     bare: float
     """What the bare calls alone would give, in the same unit."""
     ratio: float
-    """How many times the cost of the bare calls; 1 is as good as it can get."""
+    """How many times the cost of the bare calls; 1 is as good as one processor can get."""
+    floor: float
+    """What it should be at least (of a time: at most), on the same machine, in the same unit."""
     parts: dict[str, float]
     """Milliseconds of each bare call, for one mail, event or start."""
     n: int
@@ -41,9 +43,16 @@ class Round(NamedTuple):
     """Seconds of each bare call, for all *n* together."""
 
 
-def rate(name: str, unit: Literal["mails/s", "events/s"], rounds: Sequence[Round]) -> Figure:
+def rate(
+    name: str,
+    unit: Literal["mails/s", "events/s"],
+    rounds: Sequence[Round],
+    *,
+    limit: float,
+    least: float = 0,
+) -> Figure:
     """
-    Return the figure of *rounds*.
+    Return the figure of *rounds*, whose ratio should not be above *limit*, and not below *least*.
 
     Of each call the quickest round counts: what made it slower was something else on this machine.
     """
@@ -56,6 +65,7 @@ def rate(name: str, unit: Literal["mails/s", "events/s"], rounds: Sequence[Round
         value=1 / each,
         bare=1 / alone,
         ratio=each / alone,
+        floor=max(1 / (limit * alone), least),
         parts={call: 1000 * seconds for call, seconds in parts.items()},
         n=sum(r.n for r in rounds),
     )

@@ -24,6 +24,7 @@ from mailbridge.reader import open_events
 _WARM: Final = 5
 """First mails that are not counted: whatever is done once is done on them."""
 _PATIENCE: Final = 30.0
+_LIMIT: Final = 4.0
 
 
 def measure_latency(directory: Path, *, n: int) -> Figure:
@@ -70,6 +71,7 @@ def measure_latency(directory: Path, *, n: int) -> Figure:
         p99=counted[min(len(counted) - 1, len(counted) * 99 // 100)],
         bare=alone,
         ratio=median / alone,
+        floor=_LIMIT * alone,
         parts=parts,
         n=n,
     )

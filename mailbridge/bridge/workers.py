@@ -22,7 +22,6 @@ from typing import IO, Final, NamedTuple
 
 import msgspec
 
-import mailbridge
 from mailbridge.bridge.compose import Examined
 from mailbridge.bridge.delivery import Delivery
 from mailbridge.config import Source
@@ -161,7 +160,7 @@ class Worker:
 
     def __init__(self, setup: bytes) -> None:
         """Start it and wait until it is ready.  Raises `NoWorker`."""
-        where = str(Path(mailbridge.__file__).parent.parent)
+        where = str(Path(__file__).parents[2])
         environment = {key: value for key, value in os.environ.items() if key not in _NOT_THEIRS}
         try:
             self._process: Final = subprocess.Popen(  # noqa: S603 - ourselves

@@ -15,6 +15,9 @@ SUMMARY = "Measure this installation"
 GROUP = "test and operate"
 EXAMPLE = "mailbridge bench --mails 5000"
 
+_QUIET = 40
+"""Mails of a list without news for each other mail: 80,000, unless somebody says otherwise."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `bench`."""
@@ -73,9 +76,16 @@ def _measured(mails: int, directory: Path) -> Iterator[Figure]:
 
     _say(f"making up {mails} mails")
     raws = [post.raw for post in itertools.islice(traffic.mails(1), mails)]
+    _say("recognising mail")
+    yield from bench.measure_recognise(raws)
     _say("back-fill into an outbox")
-    figure, events = bench.measure_backfill(raws, directory)
-    yield figure
+    figures, events = bench.measure_backfill(raws, directory)
+    yield from figures
+    if signed := bench.signed_uploads(mails):
+        _say("back-fill of signed uploads")
+        yield bench.measure_checked(*signed, directory)
+    _say("a list without news")
+    yield bench.measure_quiet(_QUIET * mails, directory)
     _say("relay")
     yield bench.measure_relay(events, directory)
     _say("latency from a rename to a reader")
@@ -93,9 +103,13 @@ def _print_table(figures: Sequence[Figure]) -> None:
     if sys.stderr.isatty():
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
     rows = [
-        (f.name, _value(f), _number(f.bare, f.unit), f"{f.ratio:.2f}", _parts(f)) for f in figures
+        (
+            *(f.name, f"{f.n:,}", _value(f), _number(f.floor, f.unit)),
+            *(_number(f.bare, f.unit), f"{f.ratio:.2f}", _parts(f)),
+        )
+        for f in figures
     ]
-    heads = ("what", "figure", "bare calls alone", "ratio", "bare calls, ms each")
+    heads = ("what", "of", "figure", "floor", "bare calls alone", "ratio", "bare calls, ms each")
     if not sys.stdout.isatty():
         for row in (heads, *rows):
             print("\t".join(row))
@@ -105,7 +119,7 @@ def _print_table(figures: Sequence[Figure]) -> None:
     from mailbridge.sinks.tail import Screen
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for head, align in zip(heads, ("left", "right", "right", "right", "left"), strict=True):
+    for head, align in zip(heads, ("left", *["right"] * 5, "left"), strict=True):
         table.add_column(head, justify=align)  # type: ignore[arg-type]  # a str is not a Literal
     for row in rows:
         table.add_row(*row)
