@@ -115,6 +115,16 @@ def until(there: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+def received(state: Path, seq: int) -> None:
+    """Wait until somebody has acknowledged everything up to *seq*, and the outbox knows it."""
+
+    def is_known() -> bool:
+        with contextlib.closing(opened(state / "outbox.db")) as db:
+            return db.execute("SELECT max(acked) FROM target").fetchone() == (seq,)
+
+    until(is_known)
+
+
 def horizon(state: Path) -> int:
     with contextlib.closing(opened(state / "outbox.db")) as db:
         row = db.execute("SELECT value FROM meta WHERE key = 'horizon'").fetchone()
@@ -343,6 +353,7 @@ def test_a_bridge_makes_its_outbox_small_and_the_feed_stays_proved(
         put(maildir, upload(n), f"{n}.x")
     with Daemon(*words, *LOOPBACK) as first:
         read_events(first.ready()["read"], state, 3)
+        received(state, 3)
         assert first.stop() == 0
     with Daemon(*words, *LOOPBACK) as second:
         read = second.ready()["read"]
@@ -370,6 +381,7 @@ def test_prune_says_what_would_go_and_lets_it_go(
     words = ("--maildir", maildir, "--existing", "emit", "--state", state, *LOOPBACK)
     with Daemon("-c", config, "run", *words) as daemon:
         read_events(daemon.ready()["read"], state, 3)
+        received(state, 3)
         assert daemon.stop() == 0
     prune = ("prune", "--state", state, "--json")
 

@@ -11,7 +11,6 @@ import sys
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
 
 import pytest
 
@@ -26,8 +25,6 @@ from mailbridge.signing import SigningKey
 from tests.conftest import NOON
 from tests.feeds import Source
 from tests.test_outbox import MAIL, emit, events, news
-
-NAMES: Final = "seq, uuid, tag, hash, raw, backfill, mail"
 
 
 def of_version(version: int, path: Path, signer: SigningKey) -> Path:
@@ -44,10 +41,9 @@ def of_version(version: int, path: Path, signer: SigningKey) -> Path:
             db.executescript(script)
         db.execute(f"PRAGMA user_version={version}")
         db.execute("ATTACH ? AS fresh", (str(fresh),))
-        db.execute(f"INSERT INTO event ({NAMES}) SELECT {NAMES} FROM fresh.event")  # noqa: S608 - ours
-        db.execute("INSERT INTO file SELECT place, base, inode, verdict, done FROM fresh.file")
-        for table in ("meta", "tag", "mail"):
-            db.execute(f"INSERT INTO {table} SELECT * FROM fresh.{table}")  # noqa: S608 - ours
+        for table in ("event", "file", "meta", "tag", "mail"):
+            names = ", ".join(row[1] for row in db.execute(f"PRAGMA table_info({table})"))
+            db.execute(f"INSERT INTO {table} ({names}) SELECT {names} FROM fresh.{table}")  # noqa: S608 - ours
     return path
 
 
