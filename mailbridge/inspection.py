@@ -12,7 +12,8 @@ import zlib
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from mailbridge.errors import NeedsOperator, TryAgain
+from mailbridge.errors import MalformedEvent, NeedsOperator, TryAgain
+from mailbridge.event import hash_of
 
 log = logging.getLogger("mailbridge.inspection")
 
@@ -30,6 +31,17 @@ TOLD: Final = 5
 def checksum(raw: bytes, *words: str) -> int:
     """Return what is stored beside *raw* and *words*, to know them again: their CRC-32."""
     return zlib.crc32("\0".join(words).encode(), zlib.crc32(raw))
+
+
+def is_sound(raw: bytes, hashed: str, stored: int | None) -> bool:
+    """Say whether *raw* is what was stored with the hash *hashed* and the checksum *stored*."""
+    if stored is not None:
+        return stored == checksum(raw, hashed)
+    # (Of before there were checksums: it costs ten times as much.)
+    try:
+        return hash_of(raw) == hashed
+    except MalformedEvent:
+        return False
 
 
 class Looked(NamedTuple):

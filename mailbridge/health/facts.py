@@ -142,6 +142,8 @@ class RelayFacts(msgspec.Struct, frozen=True, kw_only=True):
     """By how many events the journal is behind what the source says it has."""
     contradicted: tuple[str, ...] = ()
     """Feeds that are not served, because a reader holds something else."""
+    alarms: tuple[str, ...] = ()
+    """What an operator should look after besides."""
 
 
 Facts = BridgeFacts | RelayFacts

@@ -20,12 +20,15 @@ from mailbridge import failpoint
 from mailbridge.errors import MailbridgeError
 from mailbridge.event import FeedLink, SignedEvent
 from mailbridge.feed import Head, Hole
-from mailbridge.journal.file import SCHEMA, File, become_copy
+from mailbridge.inspection import checksum
+from mailbridge.journal.file import SCHEMA, Damaged, File, become_copy
+from mailbridge.journal.inspect import Inspector
 from mailbridge.journal.reading import FeedState, Link, Links, Missing, Reading, milliseconds
 
 __all__ = [
     "SCHEMA",
     "Batch",
+    "Damaged",
     "FeedState",
     "Journal",
     "Link",
@@ -160,7 +163,7 @@ class Batch:
         tag = self._tag(event.tag)
         pos = self._memory.newest + len(self._rows) + 1
         row = (pos, self._time, tag, uuid, event.hash, feed, seq, int(visible), stored)
-        self._rows.append(row)
+        self._rows.append((*row, checksum(stored, event.hash)))
         return visible
 
     def note(self, head: Head, raw: bytes) -> None:
@@ -180,7 +183,7 @@ class Batch:
 
     def write(self) -> None:
         """Put it into the transaction.  `Journal.batch` calls this."""
-        self._file.db.executemany("INSERT INTO event VALUES (?,?,?,?,?,?,?,?,?)", self._rows)
+        self._file.db.executemany("INSERT INTO event VALUES (?,?,?,?,?,?,?,?,?,?)", self._rows)
         for feed in self._touched:
             head, note = self._memory.feeds[feed]
             tags = msgspec.json.encode(head.tags).decode()
@@ -224,6 +227,8 @@ class Journal(Reading):
     def __init__(self, path: Path, *, readonly: bool = False) -> None:
         super().__init__(path, readonly=readonly)
         self._memory = _Memory(self, self._file)
+        self.inspector: Final = Inspector(self._file)
+        """Finds what the disk has altered."""
 
     @classmethod
     def open(cls, path: Path, *, readonly: bool = False) -> Self:

@@ -48,7 +48,12 @@ CREATE TABLE hole (
     note BLOB NOT NULL, PRIMARY KEY (feed, first)) WITHOUT ROWID;
 """
 
-FORM: Final = Form(_TABLES, (_HOLES,))
+# What `inspection.checksum` says of bytes and hash; of what was stored before, a round notes it.
+_SUMS: Final = """
+ALTER TABLE event ADD COLUMN sum INTEGER;
+"""
+
+FORM: Final = Form(_TABLES, (_HOLES, _SUMS))
 """The journal's."""
 
 SCHEMA: Final = FORM.version
@@ -69,9 +74,15 @@ _PRAGMAS: Final = (
 )
 _BUSY_SECONDS: Final = 30
 
-# A check of all pages costs a second for each GB or so; a damaged page of a larger journal is found
-# when it is used.
-_CHECKED_AT_OPEN: Final = 64 * 1024 * 1024
+
+class Damaged(NeedsOperator):
+    """Raised instead of an event that the disk has altered."""
+
+    def __init__(self, path: Path, pos: int) -> None:
+        super().__init__(
+            f"{path}: the event at position {pos} is damaged on the disk; restore a backup, or move"
+            " the journal away and the sources send again what they have"
+        )
 
 
 class File:
@@ -177,9 +188,8 @@ class File:
                 self._renew()
 
     def _check(self) -> None:
-        if self.path.stat().st_size <= _CHECKED_AT_OPEN:
-            found = str(self.one("PRAGMA quick_check(1)"))
-            if found != "ok":
+        with self.told():
+            if found := database.damage(self.db, self.path):
                 raise self._damaged(found)
 
     def _renew(self) -> None:

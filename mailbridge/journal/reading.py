@@ -13,7 +13,8 @@ import msgspec
 
 from mailbridge.errors import RelayGone
 from mailbridge.feed import Head
-from mailbridge.journal.file import File
+from mailbridge.inspection import is_sound
+from mailbridge.journal.file import Damaged, File
 
 # With more matching tags than this one walk over all events is cheaper than a merge.
 _MERGED_TAGS: Final = 64
@@ -125,16 +126,21 @@ class Reading:
         Only the first of a (tag, uuid), and only tags that fit one of the *patterns* (`*` as in
         file names; none: all).  At most *limit*, and *max_bytes* in sum, but one at least.
 
-        Raises `RelayGone` where events behind *after* were pruned.
+        Raises `RelayGone` where events behind *after* were pruned, `Damaged` at one that the disk
+        has altered: what comes before that is given first.
         """
         with self._file.told():
             rows: list[tuple[int, bytes]] = []
             size = 0
-            for pos, raw in self._rows(after, patterns, limit + 1):
+            for pos, raw, hashed, stored in self._rows(after, patterns, limit + 1):
                 if raw is None:
                     raise RelayGone(
                         f"{self._file.path}: events behind position {after} were pruned"
                     )
+                if not is_sound(raw, hashed, stored):
+                    if rows:
+                        return rows, True
+                    raise Damaged(self._file.path, pos)
                 size += len(raw)
                 if rows and (len(rows) == limit or size > max_bytes):
                     return rows, True
@@ -145,22 +151,27 @@ class Reading:
         """
         Return the links of *feed* numbered above *after*: every one, also what `page` hides.
 
-        At most *limit*, and *max_bytes* in sum, but one at least.  Raises `RelayGone`.
+        At most *limit*, and *max_bytes* in sum, but one at least.  Raises `RelayGone` or `Damaged`.
         """
         links: list[Link] = []
         size = 0
         found = self._file.run(
-            "SELECT seq, bytes, visible, CASE WHEN visible THEN NULL ELSE (SELECT coalesce(bytes,"
-            " x'') FROM event AS first WHERE first.uuid = event.uuid AND first.tag = event.tag"
-            " AND first.visible) END FROM event"
+            "SELECT pos, seq, bytes, hash, sum, visible, CASE WHEN visible THEN NULL ELSE (SELECT"
+            " coalesce(bytes, x'') FROM event AS first WHERE first.uuid = event.uuid"
+            " AND first.tag = event.tag AND first.visible) END FROM event"
             " WHERE feed = (SELECT key FROM feed WHERE id = ?) AND seq > ? ORDER BY seq LIMIT ?",
             (feed, after, limit + 1),
         )
-        for seq, raw, shown, twin in found:
+        for pos, seq, raw, hashed, stored, shown, twin in found:
             if raw is None:
                 raise RelayGone(
                     f"{self._file.path}: events behind number {after} of {feed} were pruned"
                 )
+            if not is_sound(raw, hashed, stored):
+                if not links:
+                    raise Damaged(self._file.path, pos)
+                more = True
+                break
             size += len(raw) + len(twin or b"")
             more = bool(links) and (len(links) == limit or size > max_bytes)
             if more:
@@ -212,13 +223,21 @@ class Reading:
                 high = middle
         return low
 
-    def frames(self, after: int, limit: int) -> list[tuple[int, str, bytes]]:
-        """Return position, tag and bytes of what readers see behind *after*, pruned ones not."""
-        return self._file.run(
-            "SELECT pos, name, bytes FROM event JOIN tag ON tag.key = event.tag"
+    def frames(self, after: int, limit: int) -> list[tuple[int, str, bytes | None]]:
+        """
+        Return position, tag and bytes of what readers see behind *after*, pruned ones not.
+
+        None instead of bytes that the disk has altered.
+        """
+        found = self._file.run(
+            "SELECT pos, name, bytes, hash, sum FROM event JOIN tag ON tag.key = event.tag"
             " WHERE pos > ? AND visible AND bytes NOT NULL ORDER BY pos LIMIT ?",
             (after, limit),
-        ).fetchall()
+        )
+        return [
+            (pos, name, raw if is_sound(raw, hashed, stored) else None)
+            for pos, name, raw, hashed, stored in found
+        ]
 
     def of_feed(self, feed: str, after: int) -> set[int]:
         """Return the positions behind *after* of the events of *feed*."""
@@ -289,8 +308,9 @@ class Reading:
 
     def _rows(
         self, after: int, patterns: Sequence[str], limit: int
-    ) -> Iterable[tuple[int, bytes | None]]:
-        everything = "SELECT pos, bytes FROM event WHERE pos > ? AND visible ORDER BY pos LIMIT ?"
+    ) -> Iterable[tuple[int, bytes | None, str, int | None]]:
+        select = "SELECT pos, bytes, hash, sum FROM event"
+        everything = f"{select} WHERE pos > ? AND visible ORDER BY pos LIMIT ?"
         if not patterns or "*" in patterns:
             return self._file.db.execute(everything, (after, limit))
         named = self._file.db.execute("SELECT key, name FROM tag").fetchall()
@@ -300,14 +320,10 @@ class Reading:
         if len(keys) > _MERGED_TAGS:
             marks = ",".join(map(str, keys))
             return self._file.db.execute(
-                f"SELECT pos, bytes FROM event WHERE pos > ? AND visible AND +tag IN ({marks})"  # noqa: S608 - integers of ours
-                " ORDER BY pos LIMIT ?",
+                f"{select} WHERE pos > ? AND visible AND +tag IN ({marks}) ORDER BY pos LIMIT ?",
                 (after, limit),
             )
-        of_tag = (
-            "SELECT pos, bytes FROM event WHERE tag = ? AND pos > ? AND visible"
-            " ORDER BY pos LIMIT ?"
-        )
+        of_tag = f"{select} WHERE tag = ? AND pos > ? AND visible ORDER BY pos LIMIT ?"
         return heapq.merge(*(self._file.db.execute(of_tag, (key, after, limit)) for key in keys))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mailbridge.outbox.inspect import is_sound
+from mailbridge.inspection import is_sound
 
 if TYPE_CHECKING:
     from mailbridge.outbox import Outbox

@@ -7,8 +7,8 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from mailbridge.errors import BadSignature, MalformedEvent, NeedsOperator
-from mailbridge.event import hash_of, read_event
-from mailbridge.inspection import Looked, checksum
+from mailbridge.event import read_event
+from mailbridge.inspection import Looked, is_sound
 from mailbridge.outbox.rows import Rows
 from mailbridge.signing import KEY_ID, VerifyKey
 
@@ -75,7 +75,7 @@ class Inspector:
         return Looked(None, self._miscounted())
 
     def _wrong(self, row: _Row, prev: str | None) -> str | None:
-        if row.sum is not None and row.sum != checksum(row.raw, row.hash):
+        if not is_sound(row.raw, row.hash, row.sum):
             return "its bytes are not those that were stored"
         try:
             event = read_event(row.raw)
@@ -95,13 +95,3 @@ class Inspector:
         if sum(counts.values()) != self._counts.total() or counts == self._counts:
             return []
         return [f"{self._rows.path}: the events are not as many of each tag as is noted"]
-
-
-def is_sound(raw: bytes, hashed: str, stored: int | None) -> bool:
-    """Say whether *raw* is what was stored with the hash *hashed* and the checksum *stored*."""
-    if stored is not None:
-        return stored == checksum(raw, hashed)
-    try:
-        return hash_of(raw) == hashed
-    except MalformedEvent:
-        return False

@@ -24,6 +24,7 @@ import zmq
 from mailbridge import config, failpoint, keyring
 from mailbridge.errors import MailbridgeError, StorageFailed
 from mailbridge.health import Health
+from mailbridge.inspection import Inspection
 from mailbridge.journal import Journal
 from mailbridge.relay.claims import Claims
 from mailbridge.relay.frames import Message, receive, send
@@ -110,6 +111,7 @@ class Relay:
         self._context = sockets.make_context()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._open = contextlib.ExitStack()
+        self._inspection = Inspection(self._journal.inspector.look)
         self._claims = claims = Claims(self._journal, gate)
         self._submissions = Submissions(self._journal, gate, secret, claims)
         try:
@@ -197,7 +199,8 @@ class Relay:
                 poller, polled = zmq.Poller(), watched
                 for one in watched:
                     poller.register(one, zmq.POLLIN)
-            due = min(self._reads.next_deadline(), resume, prune, mirrored, self._report())
+            looked = self._inspection.turn(time.monotonic())
+            due = min(self._reads.next_deadline(), resume, prune, mirrored, looked, self._report())
             self._turned = time.monotonic()
             wait = max(0.0, min(due - self._turned, _PULSE_SECONDS))
             ready = {one for one, _ in poller.poll(math.ceil(wait * 1000))}
@@ -221,6 +224,7 @@ class Relay:
             published=self._publisher.position,
             readers=self._reads.waiting,
             contradicted=self._claims,
+            alarms=self._inspection.alarms(),
         )
 
     def _take_submissions(self) -> None:

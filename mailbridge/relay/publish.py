@@ -49,6 +49,7 @@ class Publisher:
         """Publish everything that did not go out yet."""
         while rows := self._journal.frames(self.position, _BATCH):
             for pos, tag, raw in rows:
-                send(self._socket, (tag.encode(), raw))
+                if raw is not None:
+                    send(self._socket, (tag.encode(), raw))
                 self.position = pos
         self.position = self._journal.newest()

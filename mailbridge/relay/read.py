@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import logging
 import math
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,7 +16,7 @@ import msgspec
 
 from mailbridge.errors import MalformedEvent, RelayGone
 from mailbridge.event import parse_json
-from mailbridge.journal import Journal
+from mailbridge.journal import Damaged, Journal
 from mailbridge.relay.claims import Claims
 from mailbridge.relay.gate import Gate
 from mailbridge.signing import SigningKey, sign_note
@@ -25,6 +27,9 @@ MAX_WAIT: Final = 60.0
 MAX_PATTERNS: Final = 64
 MAX_PATTERN: Final = 200
 """No tag is longer; Python takes half a second to prepare a pattern of 200,000, and keeps it."""
+SPEAK_EVERY: Final = 60.0
+"""Seconds between two log lines about what readers are not given."""
+
 MAX_UUIDS: Final = 2000
 MAX_FORKS: Final = 8
 """Feeds of which a proof that they forked goes along."""
@@ -40,7 +45,9 @@ WAITING_EACH: Final = 4
 """How many requests of one peer may wait at once."""
 WAITING_ALL: Final = 4096
 
-Code = Literal["bad-request", "wrong-journal", "pruned", "contradicted", "busy"]
+_log = logging.getLogger(__name__)
+
+Code = Literal["bad-request", "wrong-journal", "pruned", "contradicted", "damaged", "busy"]
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +109,8 @@ class Reads:
         self._deadlines: Final[list[tuple[_Waiting, _Place]]] = []
         self._places: Final[dict[int, _Place]] = {}
         self._by_peer: Final[Counter[bytes]] = Counter()
+        self._silent_until = -math.inf
+        """Every reader who comes to it again must not fill the log with a damaged event."""
         self._numbers: Final = itertools.count()
         self._operations: Final[Mapping[str, Callable[[Request], list[bytes]]]] = {
             "feeds": self._feeds,
@@ -204,6 +213,8 @@ class Reads:
             rows, more = self._journal.page(*place, MAX_ANSWER - _HEADER_ROOM)
         except RelayGone as error:
             raise _Refused("pruned", str(error)) from error
+        except Damaged as error:
+            raise self._damaged(error) from error
         for feed in self._claims:
             # Without its events a reader would miss them unnoticed: up to there, and no further.
             stop = self._journal.of_feed(feed, place.after).intersection(pos for pos, _ in rows)
@@ -212,6 +223,13 @@ class Reads:
                 if not rows:
                     raise _Refused("contradicted", _contradicted(feed))
         return rows, more
+
+    def _damaged(self, error: Damaged) -> _Refused:
+        now = time.monotonic()
+        if now >= self._silent_until:
+            self._silent_until = now + SPEAK_EVERY
+            _log.error("a reader is not served: %s", error)
+        return _Refused("damaged", "an event was damaged on this relay's disk; tell its operator")
 
     def _read_answer(
         self, identity: str | int | None, rows: Sequence[tuple[int, bytes]], *, more: bool
@@ -277,6 +295,8 @@ class Reads:
         except RelayGone as error:
             kept = self._journal.kept_from(request.feed, after)
             raise _Refused("pruned", str(error), begins=kept) from error
+        except Damaged as error:
+            raise self._damaged(error) from error
         head = {"seq": state.head.seq, "hash": state.head.hash}
         header = {"id": request.id, **links.told(), **head}
         return [msgspec.json.encode(header), *links.frames()]

@@ -48,7 +48,7 @@ class Reporter:
         self._process: Final = process()
         self._due = -math.inf
 
-    def turned(
+    def turned(  # noqa: PLR0913 - one for each fact
         self,
         now: float,
         *,
@@ -56,6 +56,7 @@ class Reporter:
         published: int,
         readers: int,
         contradicted: Iterable[str],
+        alarms: Iterable[str],
     ) -> float:
         """Note that the relay has done its round; return when there is more to tell."""
         self._health.turned("relay")
@@ -81,6 +82,7 @@ class Reporter:
             feeds={feed: state.head.seq for feed, state in heads.items()},
             missing={feed: _missing(state) for feed, state in heads.items()},
             contradicted=tuple(contradicted),
+            alarms=tuple(alarms),
         )
         self._health.relay = facts
         self._live.tell(facts)
