@@ -120,7 +120,7 @@ def received(state: Path, seq: int) -> None:
 
     def is_known() -> bool:
         with contextlib.closing(opened(state / "outbox.db")) as db:
-            return db.execute("SELECT max(acked) FROM target").fetchone() == (seq,)
+            return bool(db.execute("SELECT max(acked) FROM target").fetchone() == (seq,))
 
     until(is_known)
 
