@@ -45,6 +45,8 @@ _TAG: Final = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
+_HASH: Final = re.compile(r"[A-Za-z0-9+/]{43}")
+
 _UNSIGNED: Final = frozenset(("signatures", "unsigned"))
 
 # Matrix allows no integer beyond 2^53 - 1: JavaScript could not read it back.
@@ -127,6 +129,21 @@ class FeedLink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return self.id.partition("/")[2]
 
 
+class Redaction(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """
+    What stands in an event's place whose bytes were taken away: everything but what it said.
+
+    `data` is empty then, and the signature is over these bytes.  Its number, link and hash stay, so
+    that the feed still proves to be whole: the event behind it names that hash.
+    """
+
+    hash: str
+    """Of the event as it was."""
+    time: str
+    """When it was taken away: ISO 8601, UTC."""
+    reason: str = ""
+
+
 class SignedEvent(msgspec.Struct, frozen=True, kw_only=True):
     """An event as it travels: what it says, and the very bytes that say it.  Nobody vouched yet."""
 
@@ -141,6 +158,8 @@ class SignedEvent(msgspec.Struct, frozen=True, kw_only=True):
     origin: str | None = None
     author: str | None = None
     feed: FeedLink | None = None
+    redacted: Redaction | None = None
+    """What it said is not told any more; `hash` is that of the event as it was."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.tag} {self.uuid})"
@@ -163,6 +182,7 @@ class _Wire(msgspec.Struct, kw_only=True):
     origin: str | None = None
     author: str | None = None
     feed: FeedLink | None = None
+    redacted: Redaction | None = None
 
 
 def parse_json(raw: bytes, *, limit: int = MAX_FRAME_BYTES) -> dict[str, Any]:
@@ -218,6 +238,9 @@ def read_event(raw: bytes, *, limit: int = MAX_FRAME_BYTES) -> SignedEvent:
         raise MalformedEvent(f"no event: {wire.tag[:80]!r} is no tag")
     if not _UUID.fullmatch(wire.uuid):
         raise MalformedEvent(f"no event: {wire.uuid[:60]!r} is no uuid")
+    gone = wire.redacted
+    if gone and (wire.data or wire.origin or wire.author or not _HASH.fullmatch(gone.hash)):
+        raise MalformedEvent("no event: redacted, it tells something all the same, or no hash")
     try:
         signed = _quick_preimage(fields) if quick else preimage(fields)
     except NotCanonical as error:
@@ -225,7 +248,7 @@ def read_event(raw: bytes, *, limit: int = MAX_FRAME_BYTES) -> SignedEvent:
     return SignedEvent(
         raw=raw,
         preimage=signed,
-        hash=digest(signed),
+        hash=gone.hash if gone else digest(signed),
         tag=wire.tag,
         uuid=wire.uuid,
         time=wire.time,
@@ -234,7 +257,30 @@ def read_event(raw: bytes, *, limit: int = MAX_FRAME_BYTES) -> SignedEvent:
         origin=wire.origin,
         author=wire.author,
         feed=wire.feed,
+        redacted=gone,
     )
+
+
+def is_redacted(raw: bytes) -> bool:
+    """Say whether *raw* stands in the place of an event that was taken away."""
+    # (As a string in an event's data its quotes were written otherwise.)
+    return b'"redacted":{' in raw and read_event(raw).redacted is not None
+
+
+def redacted(event: SignedEvent, *, reason: str, time: str) -> dict[str, Any]:
+    """Return the fields, unsigned yet, that stand in the place of *event* from *time* on."""
+    fields = {
+        "id": event.tag,
+        "tag": event.tag,
+        "uuid": event.uuid,
+        "format": FORMAT,
+        "time": event.time,
+        "data": {},
+        "redacted": {"hash": event.hash, "time": time, "reason": reason},
+    }
+    if event.feed:
+        fields["feed"] = msgspec.to_builtins(event.feed)
+    return fields
 
 
 def hash_of(raw: bytes) -> str:

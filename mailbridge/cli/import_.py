@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(opened(arguments.file))
         endpoint = arguments.submit or stack.enter_context(
-            _relay(loaded, arguments.state or loaded.state_dir)
+            relay_of(loaded, arguments.state or loaded.state_dir)
         )
         carried = stack.enter_context(contextlib.closing(Carried(endpoint)))
         try:
@@ -75,7 +75,7 @@ def opened(name: str) -> Iterator[IO[bytes]]:
 
 
 @contextlib.contextmanager
-def _relay(loaded: Config, state: Path) -> Iterator[str]:
+def relay_of(loaded: Config, state: Path) -> Iterator[str]:
     """Give where the relay of *state* takes submissions; for this time alone, if none runs."""
     import msgspec
 

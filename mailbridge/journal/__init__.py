@@ -18,7 +18,7 @@ import msgspec
 
 from mailbridge import failpoint
 from mailbridge.errors import MailbridgeError
-from mailbridge.event import FeedLink, SignedEvent
+from mailbridge.event import FeedLink, SignedEvent, is_redacted
 from mailbridge.feed import Head, Hole
 from mailbridge.inspection import checksum
 from mailbridge.journal.file import SCHEMA, Damaged, File, become_copy
@@ -26,6 +26,7 @@ from mailbridge.journal.inspect import Inspector
 from mailbridge.journal.reading import FeedState, Link, Links, Missing, Reading, milliseconds
 
 __all__ = [
+    "REDACTED",
     "SCHEMA",
     "Batch",
     "Damaged",
@@ -38,6 +39,9 @@ __all__ = [
     "become_copy",
 ]
 
+REDACTED: Final = "redacted"
+"""What is `remembered` of this kind: feed and number of what its own source took away."""
+
 _FORKS_KEPT: Final = 100
 """Of one feed: more would prove nothing more, and fill the disk."""
 
@@ -45,6 +49,7 @@ _KEEP_FORK: Final = (
     "INSERT OR IGNORE INTO fork SELECT ?, ?, ?, ?, ?"
     " WHERE (SELECT count(*) FROM fork WHERE feed = ?) < ?"
 )
+_STORED: Final = "SELECT pos, bytes FROM event WHERE uuid = ? AND hash = ? AND bytes NOT NULL"
 _FIRST: Final = "SELECT hash FROM event WHERE uuid = ? AND tag = ? AND visible"
 
 
@@ -72,6 +77,7 @@ class Batch:
         self._links: Final[dict[tuple[str, int], str]] = {}
         self._firsts: Final[dict[tuple[str, str], str]] = {}
         self._touched: Final[set[str]] = set()
+        self._wiped = False
 
     def head(self, feed: str) -> Head:
         """Return how far *feed* has come; for one that is not known, its beginning."""
@@ -166,6 +172,32 @@ class Batch:
         self._rows.append((*row, checksum(stored, event.hash)))
         return visible
 
+    def redact(self, event: SignedEvent, stored: bytes) -> bool:
+        """
+        Journal *stored*, the redaction *event*, in the place of what is here with its hash.
+
+        False where nothing is left to take away.
+        """
+        if event.feed and event.feed.entity in event.signatures:
+            # (Others are told of it: they may do the same.)
+            self.remember(REDACTED, f"{event.feed.id} {event.feed.seq}", "")
+        place = (event.uuid.lower(), event.hash)
+        for at, row in enumerate(self._rows):
+            if row[3:5] == place:
+                if is_redacted(row[8]):
+                    return False
+                self._rows[at] = (*row[:8], stored, checksum(stored, event.hash))
+                return True
+        found = self._file.run(_STORED, place).fetchone()
+        if found is None or is_redacted(found[1]):
+            return False
+        # (From now on; what is pruned need not be wiped out, and costs less.)
+        self._file.run("PRAGMA secure_delete=ON")
+        values = (stored, checksum(stored, event.hash), found[0])
+        self._file.run("UPDATE event SET bytes = ?, sum = ? WHERE pos = ?", values)
+        self._wiped = True
+        return True
+
     def note(self, head: Head, raw: bytes) -> None:
         """Keep *raw*, the signed *head* of a feed, unless a newer one is there."""
         state = self._state(head.feed)
@@ -197,6 +229,8 @@ class Batch:
         if self._rows:
             self._memory.newest += len(self._rows)
             self._memory.time = self._time
+        if self._wiped:
+            self._file.empty_log()
 
     def _state(self, feed: str) -> FeedState:
         state = self._memory.feeds.get(feed)

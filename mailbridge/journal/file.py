@@ -140,6 +140,13 @@ class File:
                 self.db.execute("VACUUM")
             self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
+    def empty_log(self) -> None:
+        """Leave nothing in the log, if no reader is in the way: then the next one does it."""
+        with self.told():
+            self.db.execute("PRAGMA busy_timeout=0")
+            self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self.db.execute(f"PRAGMA busy_timeout={_BUSY_SECONDS * 1000}")
+
     def run(self, sql: str, values: tuple[object, ...] = ()) -> sqlite3.Cursor:
         """Run *sql*.  Raises `StorageFailed`, `NeedsOperator` or `TryAgain`."""
         with self.told():

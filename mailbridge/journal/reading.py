@@ -200,6 +200,14 @@ class Reading:
         )
         return None if found is None else int(found)
 
+    def saying(self, uuid: str) -> list[bytes]:
+        """Return the stored bytes of all events with this *uuid*, in order; pruned ones not."""
+        rows = self._file.run(
+            "SELECT bytes FROM event WHERE uuid = ? AND bytes NOT NULL ORDER BY pos",
+            (uuid.lower(),),
+        )
+        return [raw for (raw,) in rows]
+
     def holes(self, feed: str) -> list[Missing]:
         """Return what is missing of *feed*, in order."""
         rows = self._file.run(

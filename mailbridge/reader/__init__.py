@@ -111,8 +111,10 @@ def listen(  # noqa: PLR0913 - each has a default that does
         timeout=timeout,
     ) as events:
         for event in events:
-            # (Without `unverified` there are no others.)
-            yield cast(VerifiedEvent, event)
+            # (What was taken away tells nothing that anybody could do.)
+            if event.redacted is None:
+                # (Without `unverified` there are no others.)
+                yield cast(VerifiedEvent, event)
 
 
 async def alisten(  # noqa: PLR0913 - as `listen`
@@ -145,7 +147,8 @@ async def alisten(  # noqa: PLR0913 - as `listen`
                 event: SignedEvent | None = await loop.run_in_executor(thread, next, events, _ENDED)
                 if event is _ENDED:
                     return
-                yield cast(VerifiedEvent, event)
+                if event.redacted is None:
+                    yield cast(VerifiedEvent, event)
         finally:
             events.stop()
             # (Behind what still runs there; leaving the context waits for it.)

@@ -11,7 +11,7 @@ from mailbridge.feed import Head, Hole, read_head, read_hole
 from mailbridge.reader.chain import Chain, Step
 from mailbridge.reader.exported import Line
 from mailbridge.reader.keys import Keys
-from mailbridge.signing import check_note, verify
+from mailbridge.signing import check_note
 
 
 class Check:
@@ -68,7 +68,7 @@ class Check:
         event = line.event()
         link = event.feed
         try:
-            verified = verify(event, self._keys.current())
+            verified = self._keys.vouch(event)
         except BadSignature as error:
             if link is None:
                 raise

@@ -16,9 +16,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
+import msgspec
+
 from mailbridge.errors import BadInput, MailbridgeError, NotPermitted, StorageFailed, UnknownOrigin
+from mailbridge.event import SignedEvent, VerifiedEvent
 from mailbridge.keyring import TrustedKeys, believed, state_dirs
-from mailbridge.signing import VerifyKey, check_note, from_base64
+from mailbridge.signing import VerifyKey, check_note, from_base64, verify
 from mailbridge.wire.read import Asks, Refused
 
 _log = logging.getLogger(__name__)
@@ -106,6 +109,8 @@ class Keys:
         self._known: Final = KnownRelays(state / "known_relays") if directory is None else None
         self._files: Final = TrustedKeys([directory] if directory else state_dirs(state))
         self._told: dict[str, VerifyKey] = {}
+        self._relays: dict[str, VerifyKey] = {}
+        """The relay with the fingerprint that was brought."""
         if self._known and pin is None:
             self._told = self._known.keys(url, "source")
 
@@ -114,6 +119,21 @@ class Keys:
         files = self._files.current()
         # (What was revoked here is so, whoever told us the key.)
         return {**believed(self._told, self._files.revoked), **files} if self._told else files
+
+    def vouch(self, event: SignedEvent) -> VerifiedEvent:
+        """
+        Vouch for *event* by its source's key; for a redaction a relay's that is known here will do.
+
+        (The hash in that is proved by the event behind it.)  Raises `UnknownOrigin` or
+        `BadSignature`.
+        """
+        if not event.redacted or (event.feed and event.feed.entity in event.signatures):
+            return verify(event, self.current())
+        known = {e: key for e, key in self.current().items() if e.startswith("relay.")}
+        known |= self._relays | (self._known.keys(self._url, "relay") if self._known else {})
+        # (Whoever owns the feed did not sign it, and need not.)
+        verified = verify(msgspec.structs.replace(event, feed=None), known)
+        return msgspec.structs.replace(verified, feed=event.feed)
 
     def check_relay(self, note: Mapping[str, Any]) -> None:
         """
@@ -136,6 +156,7 @@ class Keys:
         by_fingerprint = {key.fingerprint: key for key in met.sources.values()}
         if met.relay.fingerprint == self._pin:
             self._told = met.sources
+            self._relays = {met.relay.entity: met.relay}
         elif self._pin in by_fingerprint:
             # Closer still: the one source that is meant, whatever relay carries it.
             key = by_fingerprint[self._pin]

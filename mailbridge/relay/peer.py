@@ -18,6 +18,7 @@ from mailbridge.errors import BadInput
 from mailbridge.event import canonical
 from mailbridge.journal import Journal
 from mailbridge.reader.heads import Told, read_feeds
+from mailbridge.relay.read import redactions
 from mailbridge.relay.submit import Answer
 from mailbridge.signing import VerifyKey
 from mailbridge.wire.read import Answer as Given
@@ -194,7 +195,7 @@ class Peer:
                 continue
             if each.signed is not None:
                 self._takes.take_head(canonical(entry["head"]))
-            for want in self._wanted(each):
+            for want in (*self._wanted(each), *self._taken_away(each.feed, entry)):
                 if now >= self._not_before.get((want.feed, want.late), -math.inf):
                     yield want
 
@@ -215,6 +216,15 @@ class Peer:
             # The same number, and another event: that is evidence, and worth one question.
             self._compared[told.feed] = told.hash
             yield _Want(told.feed, have - 1, 1)
+
+    def _taken_away(self, feed: str, entry: Mapping[str, Any]) -> Iterator[_Want]:
+        """What their source took away there and is whole here: asked for, one by one."""
+        told = entry.get("redacted")
+        if isinstance(told, list) and told:
+            ours = redactions(self._journal).get(feed, set())
+            for seq in told:
+                if type(seq) is int and seq not in ours and self._journal.hash_at(feed, seq):
+                    yield _Want(feed, seq - 1, 1, late=True)
 
     def _take(self, want: _Want, answer: Given, now: float) -> None:
         told = answer.header.get("seqs")

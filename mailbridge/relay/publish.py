@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from mailbridge import failpoint
+from mailbridge.event import is_redacted
 from mailbridge.journal import Journal
 from mailbridge.relay.frames import send
 from mailbridge.wire.sockets import Socket
@@ -49,7 +50,7 @@ class Publisher:
         """Publish everything that did not go out yet."""
         while rows := self._journal.frames(self.position, _BATCH):
             for pos, tag, raw in rows:
-                if raw is not None:
+                if raw is not None and not is_redacted(raw):
                     send(self._socket, (tag.encode(), raw))
                 self.position = pos
         self.position = self._journal.newest()

@@ -16,7 +16,7 @@ import msgspec
 
 from mailbridge.errors import MalformedEvent, RelayGone
 from mailbridge.event import parse_json
-from mailbridge.journal import Damaged, Journal
+from mailbridge.journal import REDACTED, Damaged, Journal
 from mailbridge.relay.claims import Claims
 from mailbridge.relay.gate import Gate
 from mailbridge.signing import SigningKey, sign_note
@@ -31,6 +31,8 @@ SPEAK_EVERY: Final = 60.0
 """Seconds between two log lines about what readers are not given."""
 
 MAX_UUIDS: Final = 2000
+MAX_REDACTED: Final = 1000
+"""Numbers of a feed that others are told to have been taken away."""
 MAX_FORKS: Final = 8
 """Feeds of which a proof that they forked goes along."""
 
@@ -278,6 +280,9 @@ class Reads:
         for feed, canary in self._journal.remembered("canary").items():
             if feed in feeds:
                 feeds[feed]["canary"] = msgspec.Raw(canary.encode())
+        for feed, seqs in redactions(self._journal).items():
+            if feed in feeds:
+                feeds[feed]["redacted"] = sorted(seqs)[-MAX_REDACTED:]
         forks = self._journal.evidence(MAX_FORKS)
         header = {"id": request.id, "feeds": feeds, "forks": list(forks)}
         return [msgspec.json.encode(header), *forks.values()]
@@ -348,6 +353,15 @@ class Reads:
     def _refuse(self, peer: bytes, identity: Any, refused: _Refused) -> None:  # noqa: ANN401 - echoed
         header = {"id": identity, "error": refused.code, "reason": str(refused), **refused.more}
         self._send([peer, msgspec.json.encode(header)])
+
+
+def redactions(journal: Journal) -> dict[str, set[int]]:
+    """Return the numbers of each feed that its own source took away."""
+    found: dict[str, set[int]] = {}
+    for place in journal.remembered(REDACTED):
+        feed, _, seq = place.partition(" ")
+        found.setdefault(feed, set()).add(int(seq))
+    return found
 
 
 def _contradicted(feed: str) -> str:

@@ -102,6 +102,8 @@ class Submissions:
         # What is here already needs no proof: it gave it when it came.
         known = batch.hash_at(event.feed.id, event.feed.seq) if event.feed else batch.first(event)
         if known == event.hash:
+            if event.redacted:
+                return Taken(self._redact(event, batch), event=event)
             return Taken(_about(event, "duplicate"), event=event)
         wrong = (
             self._unwelcome(event)
@@ -118,7 +120,8 @@ class Submissions:
             first = batch.append(event, stored)
         if link:
             self._claims.met(link.id, link.seq)
-        publish = (event.tag.encode(), stored) if first else None
+        # (Who only listens cannot be told that something was taken away.)
+        publish = (event.tag.encode(), stored) if first and not event.redacted else None
         return Taken(_about(event, "stored"), publish, event)
 
     def skip_to(self, event: SignedEvent, batch: Batch, now: datetime) -> None:
@@ -218,6 +221,22 @@ class Submissions:
         except (UnknownOrigin, NotPermitted) as error:
             return _about(event, "held", str(error))
         return None
+
+    def _redact(self, event: SignedEvent, batch: Batch) -> Answer:
+        """Put *event* in the place of what it was; its source may say so everywhere, we here."""
+        ours = event.signatures.get(self._key.entity, {}).get(KEY_ID)
+        if ours is None:
+            if wrong := self._unwelcome(event):
+                return wrong
+        else:
+            try:
+                self._key.verify_key.check(event.preimage, ours)
+            except BadSignature as error:
+                return _about(event, "refused", str(error))
+        if not batch.redact(event, self._countersigned(event)):
+            return _about(event, "duplicate")
+        _log.warning("what %s said was taken away (%r)", event.uuid, event.tag)
+        return _about(event, "stored")
 
     def _misfit(
         self, event: SignedEvent, link: FeedLink, known: str | None, batch: Batch

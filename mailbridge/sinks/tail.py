@@ -64,7 +64,7 @@ class Words:
 
     def show(self, event: SignedEvent) -> None:
         """Write *event*."""
-        first, *rest = summary(event.tag, event.data)
+        first, *rest = [event.tag] if event.redacted else summary(event.tag, event.data)
         line = Text()
         line.append(f"{local(event.time)}  ", style="dim")
         if not isinstance(event, VerifiedEvent):
@@ -94,6 +94,9 @@ def local(time: str) -> str:
 
 def _marks(event: SignedEvent) -> list[str]:
     marks = []
+    if event.redacted:
+        reason = f": {event.redacted.reason}" if event.redacted.reason else ""
+        marks.append(safe(f"taken away{reason}"))
     if "provenance" in event.data and not is_proved(event.data):
         marks.append("unproved")
     if event.data.get("backfill") is True:
