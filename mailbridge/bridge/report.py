@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from mailbridge import __version__
 from mailbridge.bridge.attention import Attention
 from mailbridge.bridge.canary import Canaries
 from mailbridge.bridge.places import Place
@@ -25,7 +24,7 @@ from mailbridge.health import (
     TargetFacts,
     VerdictFacts,
 )
-from mailbridge.health.live import process
+from mailbridge.health.live import process, version
 
 
 class Round(Protocol):
@@ -73,6 +72,7 @@ class Reporter:
         self._live: Final = Live(state.directory, "bridge")
         self._started: Final = time.time()
         self._process: Final = process()
+        self._version: Final = version()
         self._status = ""
         self._due = -math.inf
         self.ready = False
@@ -98,7 +98,7 @@ class Reporter:
         return BridgeFacts(
             entity=self._state.key.entity,
             feed=head.feed,
-            version=__version__,
+            version=self._version,
             started=self._started,
             process=self._process,
             time=time.time(),

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import time
+from importlib import metadata
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
@@ -96,6 +97,12 @@ def told_by(state: Path, part: Part, *, now: float | None = None) -> Told | None
         return None
     age = max(0.0, (time.time() if now is None else now) - facts.time)
     return Told(facts, age, _runs(*facts.process))
+
+
+def version() -> str:
+    """Return which version of us this is."""
+    # (Not by importing `mailbridge`, which knows services that we do not.)
+    return metadata.version("mailbridge")
 
 
 def process() -> tuple[int, int]:

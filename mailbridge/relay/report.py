@@ -11,10 +11,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from mailbridge import __version__
 from mailbridge.feed import Head
 from mailbridge.health import EVERY, Health, Live, RelayFacts
-from mailbridge.health.live import process
+from mailbridge.health.live import process, version
 from mailbridge.journal import FeedState, Journal
 
 
@@ -46,6 +45,7 @@ class Reporter:
         self._live: Final = Live(state, "relay")
         self._started: Final = time.time()
         self._process: Final = process()
+        self._version: Final = version()
         self._due = -math.inf
 
     def turned(  # noqa: PLR0913 - one for each fact
@@ -67,7 +67,7 @@ class Reporter:
         submit, publish, read = self._endpoints
         facts = RelayFacts(
             entity=self._entity,
-            version=__version__,
+            version=self._version,
             started=self._started,
             process=self._process,
             time=time.time(),
