@@ -203,11 +203,14 @@ class Mail:
 
     @cached_property
     def _parsed(self) -> mime.Body:
+        # (Whoever starts pays for mail-parser only if there is a mail that needs it.)
+        from mailbridge import parsed  # noqa: PLC0415
+
         # mail-parser sees the MIME headers alone: what it does with the others we do not need.
         told = ((name, self._fields.get(name, [None])[0]) for name in _MIME)
         head = "".join(f"{name}: {value}\n" for name, value in told if value is not None)
         # (Whoever wrote a mail that is attached may have left it open; its end is known here.)
-        return mime.parse(
+        return parsed.parse(
             head.encode("utf-8", "surrogateescape"),
             self.raw,
             self.body,

@@ -13,9 +13,6 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from msgspec import Raw, json, structs
-from nacl.exceptions import BadSignatureError
-from nacl.signing import SigningKey as _Seed
-from nacl.signing import VerifyKey as _Point
 
 from mailbridge.errors import BadSignature, MalformedEvent, NotPermitted, UnknownOrigin
 from mailbridge.event import SignedEvent, VerifiedEvent, canonical, digest, preimage
@@ -85,7 +82,10 @@ class VerifyKey:
             raise NotPermitted(f"key of {entity}: {len(raw)} bytes, an ed25519 key has 32")
         self.entity: Final = entity
         self.revoked: Final = revoked
-        self._point: Final = _Point(raw)
+        # (Many a command starts and sees no key: it need not load a library for them.)
+        from nacl.signing import VerifyKey as Point  # noqa: PLC0415
+
+        self._point: Final = Point(raw)
 
     def __bytes__(self) -> bytes:
         return bytes(self._point)
@@ -115,6 +115,8 @@ class VerifyKey:
 
     def check(self, signed: bytes, signature: str) -> None:
         """Return if *signature* (base64) is this key's over *signed*; else raise `BadSignature`."""
+        from nacl.exceptions import BadSignatureError  # noqa: PLC0415 - loaded by now
+
         try:
             raw = from_base64(signature)
             if len(raw) != _SIGNATURE_BYTES:
@@ -132,14 +134,18 @@ class SigningKey:
     def __init__(self, entity: str, seed: bytes) -> None:
         if len(seed) != _KEY_BYTES:
             raise NotPermitted(f"secret key of {entity[:80]!r}: an ed25519 seed has 32 bytes")
-        self._seed: Final = _Seed(seed)
+        from nacl.signing import SigningKey as Seed  # noqa: PLC0415 - as above
+
+        self._seed: Final = Seed(seed)
         self.entity: Final = entity
         self.verify_key: Final = VerifyKey(entity, bytes(self._seed.verify_key))
 
     @classmethod
     def generate(cls, entity: str) -> SigningKey:
         """Return a new key for *entity*, from the system's randomness."""
-        return cls(entity, bytes(_Seed.generate()))
+        from nacl.signing import SigningKey as Seed  # noqa: PLC0415 - as above
+
+        return cls(entity, bytes(Seed.generate()))
 
     def __repr__(self) -> str:
         return f"SigningKey({self.entity})"
