@@ -137,8 +137,11 @@ class Trial:
         events = list(stored(relay / "journal.db"))
         wrong = differences(events, self.news.values())
         assert not wrong, "\n".join(wrong)
-        links = [event["feed"] for event in events]
-        assert [link["seq"] for link in links] == [*range(1, len(events) + 1)]
+        feeds: dict[str, list[int]] = defaultdict(list)
+        for event in events:
+            feeds[event["feed"]["id"]].append(event["feed"]["seq"])
+        for feed, numbers in feeds.items():
+            assert numbers == [*range(1, len(numbers) + 1)], feed
         # What `mailbridge verify` asks: every signature and every link, as a reader sees them.
         assert _whole(url, Keys(url, state=relay)).events == len(events)
         with looking(relay / "journal.db") as journal:

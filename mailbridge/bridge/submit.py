@@ -54,6 +54,7 @@ class Answer(msgspec.Struct, kw_only=True):
     nonce: str | None = None
     reason: str | None = None
     feeds: dict[str, tuple[int, str | None]] = msgspec.field(default_factory=dict)
+    claimed: tuple[int, str] | None = None
 
 
 class RelayTarget:
@@ -81,6 +82,8 @@ class RelayTarget:
         self._known: Final = ledger.acknowledged(self.name)
         self._agreed = False
         """The relay's head is known, and ours goes on from there."""
+        self._owed = False
+        """It was not told yet what we have."""
         self._acked = 0
         self._sent = 0
         self._window = 1
@@ -170,12 +173,7 @@ class RelayTarget:
     # -- sending -----------------------------------------------------------------------------------
 
     def _send_due(self, now: float) -> None:
-        if now >= self._head_at or (not self._agreed and now >= self._resend_at):
-            self._give([self._ledger.signed_head(), b"head"])
-            failpoint.reached("head-sent")
-            self._head_at = now + HEAD_EVERY
-            if not self._agreed:
-                self._silence(now)
+        self._tell_head(now)
         if not self._agreed:
             return
         if self._canary and self._give([self._ledger.signed_canary(self._canary), b"canary"]):
@@ -194,6 +192,20 @@ class RelayTarget:
                 self._resend_at = now + self._patience
             self._sent = event.seq
             failpoint.reached("sent")
+
+    def _tell_head(self, now: float) -> None:
+        owed = self._owed and not self.waiting
+        unanswered = not self._agreed and now >= self._resend_at
+        if not owed and not unanswered and now < self._head_at:
+            return
+        # (Before it is clear that this feed goes on, nobody shall wait for what it has.)
+        self._give([self._ledger.signed_head(asking=not self._agreed), b"head"])
+        failpoint.reached("head-sent")
+        self._head_at = now + HEAD_EVERY
+        if self._agreed:
+            self._owed = False
+        else:
+            self._silence(now)
 
     def _silence(self, now: float) -> None:
         """Wait twice as long as before for the next answer."""
@@ -271,7 +283,8 @@ class RelayTarget:
             if theirs < max(self._acked, self._known):
                 log.warning("%s lost what came after %d; sending it again", self.name, theirs)
             self._acked = self._sent = theirs
-        self._agreed = True
+        if not self._agreed:
+            self._agreed, self._owed = True, True
         self._heard(now)
 
     def _compared(self, answer: Answer, ours: Head) -> int:
@@ -287,6 +300,12 @@ class RelayTarget:
             raise NeedsOperator(
                 f"{self.name} has the feed {strange[0]}, of which our outbox knows nothing;"
                 f" {NEW_EPOCH}"
+            )
+        if answer.claimed and self._ledger.hash_of(answer.claimed[0]) != answer.claimed[1]:
+            # (Both of us were restored, and agree; who read meanwhile knows better.)
+            raise NeedsOperator(
+                f"a reader of {self.name} holds another event {answer.claimed[0]} of {ours.feed}"
+                f" than our outbox; {NEW_EPOCH}"
             )
         # (Where something is missing there, it wants that first, and has more than it says.)
         newest = answer.feeds.get(ours.feed, (theirs, answer.hash))
@@ -373,7 +392,8 @@ def ask_head(context: Context, endpoint: str, ledger: Ledger, *, timeout: float)
 
 
 def _head(socket: zmq.Socket[bytes], endpoint: str, ledger: Ledger, timeout: float) -> Answer:
-    head = msgspec.convert(_ask(socket, [ledger.signed_head(), b"head"], timeout), Answer)
+    question = ledger.signed_head(asking=True)
+    head = msgspec.convert(_ask(socket, [question, b"head"], timeout), Answer)
     if head.status != "head":
         raise NeedsOperator(f"{endpoint} answers {head.status!r} to our head: {head.reason}")
     return head

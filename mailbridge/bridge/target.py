@@ -24,8 +24,12 @@ class Ledger(Protocol):
     def head(self) -> Head:
         """Return the feed's head: how far it has come, by tag."""
 
-    def signed_head(self) -> bytes:
-        """Return the head of now, as canonical JSON signed by the feed's key."""
+    def signed_head(self, *, asking: bool = False) -> bytes:
+        """
+        Return the head of now, as canonical JSON signed by the feed's key.
+
+        *asking*: of no events at all, for who only wants to know what a relay has.
+        """
 
     def signed_canary(self, nonce: str) -> bytes:
         """Return a canary of now that is called *nonce*, as `signed_head` does."""

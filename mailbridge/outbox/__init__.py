@@ -36,7 +36,7 @@ from mailbridge.outbox.file import (
 )
 from mailbridge.outbox.inspect import Inspector
 from mailbridge.outbox.mails import FileKey, Mails, Quarantined, Verdict
-from mailbridge.outbox.news import Backings, Out, StandIns, Upload
+from mailbridge.outbox.news import Backings, Out, StandIns, Upload, backing_told
 from mailbridge.signing import SigningKey, sign_fields, sign_note
 
 log = logging.getLogger("mailbridge.outbox")
@@ -158,10 +158,15 @@ class Outbox(Mails):
         tags = {str(tag): int(n) for tag, n in self.run("SELECT tag, n FROM tag ORDER BY tag")}
         return Head(feed=self.feed, seq=seq, hash=newest, tags=tags)
 
-    def signed_head(self, now: datetime | None = None) -> bytes:
-        """Return the head of *now* as canonical JSON, signed."""
+    def signed_head(self, now: datetime | None = None, *, asking: bool = False) -> bytes:
+        """
+        Return the head of *now* as canonical JSON, signed.
+
+        *asking*: of no events at all, for who only wants to know what a relay has.
+        """
         told = msgspec.structs.replace(
-            self.head(), time=(now or datetime.now(UTC)).isoformat(timespec="milliseconds")
+            Head(feed=self.feed) if asking else self.head(),
+            time=(now or datetime.now(UTC)).isoformat(timespec="milliseconds"),
         )
         return sign_note({"head": msgspec.to_builtins(told)}, self._key)
 
@@ -235,6 +240,31 @@ class Outbox(Mails):
             " not kept here any more (keep_sent); a relay that has them, or an export of one, can"
             " give them; else start once with --new-epoch"
         )
+
+    def saying(self, news: str) -> tuple[int, bytes] | None:
+        """Return number and bytes of the event with the uuid *news*; None if none are kept."""
+        row = self.run(
+            "SELECT seq, raw FROM event WHERE uuid = ? AND raw <> x''", uuid.UUID(news).bytes
+        ).fetchone()
+        return (int(row[0]), bytes(row[1])) if row else None
+
+    def redact(self, seq: int, stored: bytes) -> None:
+        """
+        Keep *stored* in the place of event *seq*, whose redaction it is; commits.
+
+        What backs it is kept, and it is sent like all others, but to no Lighthouse.
+        """
+        with self.transaction():
+            hashed, raw = self.run("SELECT hash, raw FROM event WHERE seq = ?", seq).fetchone()
+            backing = backing_told(raw)
+            self.run("PRAGMA secure_delete=ON")
+            self.run(
+                "UPDATE event SET raw = ?, sum = ?, backfill = 1, how = coalesce(?, how),"
+                " signed = coalesce(?, signed) WHERE seq = ?",
+                *(stored, checksum(stored, hashed)),
+                *(backing and backing.how, backing and int(backing.is_signed), seq),
+            )
+        self.run("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def hash_of(self, seq: int) -> str | None:
         """Return the hash of event *seq*, or None if there is no such event."""
