@@ -214,7 +214,17 @@ def test_redact_takes_away_what_our_bridge_said(
     assert left.redacted
     assert left.redacted.reason == "asked to"
     assert [e for e in left.signatures if e == event.feed.entity] if event.feed else False
+    assert b"News number 1" not in b"".join(path.read_bytes() for path in state.glob("*.db*"))
     assert main(redact) == 2
+    assert main(["audit", "--state", str(state)]) == 0
+    # Its mail does not make it again, and a new feed does not tell it again.
+    assert main(["ingest", str(maildir / "new" / "1.host"), "--state", str(state)]) == 0
+    with Daemon(*words, "--new-epoch") as daemon:
+        url = daemon.ready()["read"]
+        put(maildir, upload(2), "2.host")
+        events = read_events(url, state, 1)
+        assert [event.data["source_name"] for event in events] == ["package2"]
+        assert daemon.stop() == 0
     assert main(["audit", "--state", str(state)]) == 0
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mailbridge.config import Config
     from mailbridge.event import SignedEvent
     from mailbridge.signing import SigningKey
 
@@ -34,64 +36,107 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Redact it in the journal of this state, through its relay."""
-    import sys
+    """Redact it in the outbox of this state, and then in its journal, through the relay."""
+    import uuid
     from datetime import UTC, datetime
 
-    from mailbridge import event as events
     from mailbridge import keyring
     from mailbridge.cli._gateway import configured
-    from mailbridge.cli.import_ import relay_of
-    from mailbridge.errors import NeedsOperator, UsageError
-    from mailbridge.reader.exported import Line
-    from mailbridge.relay.carried import Carried
+    from mailbridge.errors import UsageError
     from mailbridge.service import set_up_logging
-    from mailbridge.signing import sign_fields
 
     set_up_logging()
     config = configured(arguments)
     state = config.state_dir
     if len(arguments.reason) > _MOST or not arguments.reason.isprintable():
         raise UsageError(f"--reason: one line of at most {_MOST} characters")
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    relay = keyring.load(state, "relay")
-    if relay is None:
-        raise NeedsOperator(f"{state}: no relay has run here; --state names another")
-    source = keyring.load(state, "mailbridge", config.entity or None)
-    lines = []
-    for number, event in enumerate(_found(state / "journal.db", arguments.uuid), 1):
-        key = _signer(event, source, relay)
-        fields = events.redacted(event, reason=arguments.reason, time=now)
-        lines.append(Line(number, "event", sign_fields(fields, key)[0]))
-        whose = "everywhere" if key is source else f"by {relay.entity} alone: its source is another"
-        print(f"{event.uuid} {event.tag}: taken away {whose}", file=sys.stderr)
-    with contextlib.ExitStack() as stack:
-        endpoint = arguments.submit or stack.enter_context(relay_of(config, state))
-        for line in lines:
-            with contextlib.closing(Carried(endpoint)) as carried:
-                carried.give_all([line])
-    print(f"{len(lines)} events redacted; backups and exports made before still have them")
+    try:
+        wanted = str(uuid.UUID(arguments.uuid))
+    except ValueError as error:
+        raise UsageError(f"{arguments.uuid[:60]!r} is no uuid") from error
+    word = _Word(arguments.reason, datetime.now(UTC).isoformat(timespec="seconds"))
+    # (In this order: broken off in between, the same command does the rest.)
+    ours = _in_outbox(config, wanted, word)
+    events = _in_journal(state / "journal.db", wanted)
+    if not ours and not events:
+        raise UsageError(f"{wanted}: no event with this uuid says anything here")
+    source, relay = keyring.load(state, "mailbridge", config.entity or None), None
+    if events:
+        relay = keyring.load(state, "relay")
+    raws = [word.of(event, _signer(event, source, relay)) for event in events]
+    _submit(config, raws or [ours or b""], arguments.submit)
+    print(f"{len(raws) or 1} events redacted; backups and exports made before still have them")
     return 0
 
 
-def _found(path: Path, uuid: str) -> list[SignedEvent]:
-    """Return all events with this uuid that still say something.  Raises `UsageError` for none."""
-    from mailbridge.errors import UsageError
+class _Word:
+    """What is said in their place."""
+
+    def __init__(self, reason: str, time: str) -> None:
+        self._reason = reason
+        self._time = time
+
+    def of(self, event: SignedEvent, key: SigningKey) -> bytes:
+        """Return what stands in the place of *event*, signed by *key*."""
+        from mailbridge.event import redacted
+        from mailbridge.signing import sign_fields
+
+        return sign_fields(redacted(event, reason=self._reason, time=self._time), key)[0]
+
+
+def _in_outbox(config: Config, uuid: str, word: _Word) -> bytes | None:
+    """Redact it in the outbox, if that has it, and return what stands there then."""
+    from mailbridge.bridge.state import OUTBOX, opened
+    from mailbridge.event import is_redacted, read_event
+
+    if not (config.state_dir / OUTBOX).exists():
+        return None
+    with opened(config) as state:
+        found = state.outbox.saying(uuid)
+        if found is None or is_redacted(found[1]):
+            return None
+        stored = word.of(read_event(found[1]), state.key)
+        state.outbox.redact(found[0], stored)
+        return stored
+
+
+def _in_journal(path: Path, uuid: str) -> list[SignedEvent]:
+    """Return all events with this uuid that still say something."""
     from mailbridge.event import read_event
     from mailbridge.journal import Journal
 
+    if not path.exists():
+        return []
     with Journal.open(path, readonly=True) as journal:
         found = [read_event(raw) for raw in journal.saying(uuid)]
-    if not found:
-        raise UsageError(f"{uuid[:60]!r}: no event with this uuid is in {path}")
-    left = [event for event in found if not event.redacted]
-    if not left:
-        raise UsageError(f"{uuid[:60]}: was redacted before")
-    return left
+    return [event for event in found if not event.redacted]
 
 
-def _signer(event: SignedEvent, source: SigningKey | None, relay: SigningKey) -> SigningKey:
-    """Return whose word it is: the source's where that is us."""
+def _signer(event: SignedEvent, source: SigningKey | None, relay: SigningKey | None) -> SigningKey:
+    """Return whose word it is: the source's where that is us.  Say so."""
+    from mailbridge.errors import NeedsOperator
+
     if source and event.feed and event.feed.entity == source.entity:
+        print(f"{event.uuid} {event.tag}: taken away everywhere", file=sys.stderr)
         return source
+    if relay is None:
+        raise NeedsOperator(f"{event.uuid}: is another source's, and no relay's key is here")
+    whose = f"by {relay.entity} alone: its source is another"
+    print(f"{event.uuid} {event.tag}: taken away {whose}", file=sys.stderr)
     return relay
+
+
+def _submit(config: Config, raws: list[bytes], endpoint: str | None) -> None:
+    """Give *raws* to the relay of this state, or to those that the configuration names."""
+    from mailbridge.cli.import_ import relay_of
+    from mailbridge.reader.exported import Line
+    from mailbridge.relay.carried import Carried
+
+    with contextlib.ExitStack() as stack:
+        endpoints: tuple[str, ...] = (endpoint,) if endpoint else config.submit.to
+        if not endpoints:
+            endpoints = (stack.enter_context(relay_of(config, config.state_dir)),)
+        for relay in endpoints:
+            for number, raw in enumerate(raws, 1):
+                with contextlib.closing(Carried(relay)) as carried:
+                    carried.give_all([Line(number, "event", raw)])

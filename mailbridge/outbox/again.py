@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from mailbridge.event import is_redacted
 from mailbridge.inspection import is_sound
 
 if TYPE_CHECKING:
@@ -33,10 +34,10 @@ def taken_back(outbox: Outbox, seq: int) -> None:
 def give_again(outbox: Outbox) -> None:
     """Emit what was taken back, but for what is former news now, or damaged: that is logged."""
     rows = outbox.run(
-        "SELECT seq, raw, backfill, mail, hash, sum FROM temp.again"
+        "SELECT seq, uuid, raw, backfill, mail, hash, sum FROM temp.again"
         " WHERE uuid NOT IN former ORDER BY seq"
     )
-    for seq, raw, backfill, mail, hashed, stored in rows:
+    for seq, news, raw, backfill, mail, hashed, stored in rows:
         if not is_sound(raw, hashed, stored):
             log.error(
                 "event %d was damaged on the disk and is in no feed any more; its mail (sha256 %s),"
@@ -44,6 +45,10 @@ def give_again(outbox: Outbox) -> None:
                 *(seq, mail.hex() if mail else "not known"),
             )
             outbox.run("DELETE FROM mail WHERE sha256 = ?", mail)
+            continue
+        if is_redacted(raw):
+            # (Of what says nothing any more nobody needs to hear again.)
+            outbox.run("INSERT INTO former VALUES (?)", news)
             continue
         fields = msgspec.json.decode(raw, type=dict[str, Any])
         for signed in ("feed", "signatures", "unsigned"):

@@ -51,18 +51,20 @@ class Ageing:
             last = self._compactable(before, limit)
             done = self._horizon()
             rows = self._run(
-                "SELECT raw, seq, uuid, tag, hash, backfill, made FROM event"
+                "SELECT raw, how, signed, seq, uuid, tag, hash, backfill, made FROM event"
                 " WHERE seq > ? AND seq <= ?",
                 *(done, last),
             ).fetchall()
             # (SQLite does not join the pages of rows that become smaller; of new ones it does.)
             self._run("DELETE FROM event WHERE seq > ? AND seq <= ?", done, last)
-            for raw, *stays in rows:
-                backing = backing_told(raw)
+            for raw, how, signed, *stays in rows:
+                # (What was taken away tells it no more: then it stands here already.)
+                told = backing_told(raw)
+                backing = (told.how, int(told.is_signed)) if told else (how, signed)
                 self._run(
                     "INSERT INTO event (raw, how, signed, seq, uuid, tag, hash, backfill, made)"
                     " VALUES (x'', ?, ?, ?, ?, ?, ?, ?, ?)",
-                    *(backing and backing.how, backing and int(backing.is_signed), *stays),
+                    *(*backing, *stays),
                 )
             if rows:
                 self._run("INSERT OR REPLACE INTO meta VALUES ('horizon', ?)", str(last))

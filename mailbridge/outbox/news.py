@@ -66,7 +66,8 @@ class Backings:
         if row is None:
             return None
         tag, raw, how, signed = row
-        backing = backing_told(raw) if raw else how and Backing(how, bool(signed))
+        # (Compacted or taken away, it does not tell it any more.)
+        backing = (backing_told(raw) if raw else None) or (how and Backing(how, bool(signed)))
         return Out(tag, backing) if backing else None
 
     def note(self, news: str, out: Out) -> None:
