@@ -25,11 +25,11 @@ from mailbridge.errors import ConfigError, MalformedMail, NotCanonical, Unchecke
 from mailbridge.event import MAX_EVENT_BYTES, TEST_NAMESPACE, event_uuid, size, whole_tag
 from mailbridge.mail import MAX_MAIL, Mail, has_marker, read_mail
 from mailbridge.numbering import ListNumber, numbered
-from mailbridge.outbox import Upload
 from mailbridge.payloads import Common, Event, Payload, without_surrogates
 from mailbridge.proof import Provenance, reaches
 from mailbridge.rules import NONE as NO_RULES
 from mailbridge.rules import Rules
+from mailbridge.upload import Upload
 
 ENVELOPE: Final = 4 * 1024
 """Room for what an event has around its data: feed, signatures, origin; generously."""

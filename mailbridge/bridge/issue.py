@@ -10,7 +10,8 @@ from mailbridge.bridge import standin
 from mailbridge.bridge.compose import Composed
 from mailbridge.bridge.confirm import confirmation
 from mailbridge.event import FORMAT
-from mailbridge.outbox import Out, Outbox, Upload
+from mailbridge.outbox import Out, Outbox
+from mailbridge.upload import Upload
 
 
 class Issued(NamedTuple):

@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mailbridge import armor, kinds, pgpmime, trace
 from mailbridge.config import Source
@@ -22,9 +22,11 @@ from mailbridge.mime import decoded
 from mailbridge.payloads import Event, PackageUploadAccepted
 from mailbridge.proof import UNCHECKED, Provenance, SentBy, SignedBy
 from mailbridge.verifiers import OpenPGP
-from mailbridge.verifiers.dkim import Dkim
-from mailbridge.verifiers.dnskeys import DnsKeys
-from mailbridge.verifiers.openpgp import openpgp
+
+if TYPE_CHECKING:
+    # Where no source names keys, nobody has to load what checks signatures.
+    from mailbridge.verifiers.dkim import Dkim
+    from mailbridge.verifiers.dnskeys import DnsKeys
 
 _MARKERS: Final = frozenset(("x-dak", "x-katie", "x-debian", "x-laniakea-event"))
 """Headers that say whose a mail is and nothing that its subject need not say too; nobody signs
@@ -57,7 +59,11 @@ class Prover:
 
         Sources that allow it ask *dns* for keys: whoever this host's resolv.conf names.
         """
-        dns = dns or DnsKeys()
+        sources = tuple(sources)
+        if dns is None and any(source.dkim_dns for source in sources):
+            from mailbridge.verifiers.dnskeys import DnsKeys  # noqa: PLC0415 - see above
+
+            dns = DnsKeys()
         self._means: Final = {source.name: _means(source, dns) for source in sources}
 
     def prove(
@@ -82,7 +88,12 @@ class Prover:
         )
 
 
-def _means(source: Source, dns: DnsKeys) -> _Means:
+def _means(source: Source, dns: DnsKeys | None) -> _Means:
+    if not (source.keyrings or source.archive_keyring or source.dkim_keys or source.dkim_dns):
+        return _NONE
+    from mailbridge.verifiers.dkim import Dkim  # noqa: PLC0415 - see above
+    from mailbridge.verifiers.openpgp import openpgp  # noqa: PLC0415
+
     where = f"source {source.name!r}"
     dkim = None
     if source.dkim_keys or source.dkim_dns:

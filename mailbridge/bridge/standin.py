@@ -14,8 +14,8 @@ from typing import Any, Final, NamedTuple
 
 from mailbridge.event import LANIAKEA_ARCHIVE
 from mailbridge.mail import Mail
-from mailbridge.outbox import Upload
 from mailbridge.payloads import Clip, address
+from mailbridge.upload import Upload
 
 MARK: Final = "x-laniakea-event"
 """The header of mail that Laniakea itself sent: of what it says nothing ever goes out here."""

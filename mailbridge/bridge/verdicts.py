@@ -18,7 +18,8 @@ from mailbridge.bridge.quarantine import Note, Quarantine
 from mailbridge.config import Source
 from mailbridge.event import LANIAKEA_ARCHIVE
 from mailbridge.family import DIGEST
-from mailbridge.outbox import Outbox, Upload, Verdict
+from mailbridge.outbox import Outbox, Verdict
+from mailbridge.upload import Upload
 
 log = logging.getLogger("mailbridge.deliver")
 

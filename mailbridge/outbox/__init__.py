@@ -36,8 +36,9 @@ from mailbridge.outbox.file import (
 )
 from mailbridge.outbox.inspect import Inspector
 from mailbridge.outbox.mails import FileKey, Mails, Quarantined, Verdict
-from mailbridge.outbox.news import Backings, Out, StandIns, Upload, backing_told
+from mailbridge.outbox.news import Backings, Out, StandIns, backing_told
 from mailbridge.signing import SigningKey, sign_fields, sign_note
+from mailbridge.upload import Upload
 
 log = logging.getLogger("mailbridge.outbox")
 

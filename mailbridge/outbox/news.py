@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from mailbridge.proof import Backing, How, Provenance
+from mailbridge.upload import Upload
 
 Run = Callable[..., sqlite3.Cursor]
 """Runs one statement on the outbox."""
@@ -32,17 +33,6 @@ class Out(NamedTuple):
     """Under which they went out."""
     backing: Backing
     """The strongest that was ever told of them."""
-
-
-class Upload(NamedTuple):
-    """What tells an upload apart for whoever reads mails of it; an empty string is not known."""
-
-    repo: str
-    name: str
-    """The .changes file's name, without `.changes`."""
-    suite: str
-    source: str
-    version: str
 
 
 class Backings:
