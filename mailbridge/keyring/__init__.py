@@ -12,6 +12,16 @@ A service's secret key is looked for in this order (`load`):
 
 from __future__ import annotations
 
+from mailbridge.keyring.curve import (
+    CURVE_PUBLIC,
+    CurveClients,
+    CurvePair,
+    allow_curve,
+    curve_clients,
+    curve_paths,
+    curve_server,
+    ensure_curve,
+)
 from mailbridge.keyring.files import (
     PUBLIC,
     SECRET,
@@ -38,14 +48,22 @@ from mailbridge.keyring.trust import (
 __all__ = [
     "CHECK_EVERY",
     "CREDENTIAL",
+    "CURVE_PUBLIC",
     "PUBLIC",
     "SECRET",
+    "CurveClients",
+    "CurvePair",
     "Policy",
     "TrustedKeys",
     "allow",
+    "allow_curve",
     "believed",
+    "curve_clients",
+    "curve_paths",
+    "curve_server",
     "default_entity",
     "ensure",
+    "ensure_curve",
     "load",
     "public_text",
     "read_policy",

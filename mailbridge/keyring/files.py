@@ -40,7 +40,7 @@ def read_public(path: Path) -> VerifyKey:
 
     Raises `NeedsOperator` where there is none.
     """
-    return _public(path, _entries(path, _read(path)))
+    return _public(path, _entries(path, read_text(path)))
 
 
 def read_secret(path: Path) -> SigningKey:
@@ -51,7 +51,7 @@ def read_secret(path: Path) -> SigningKey:
     `$CREDENTIALS_DIRECTORY` systemd has seen to that.
     """
     closed = path.parent == credentials_directory()
-    entries = _entries(path, _read(path, closed=not closed))
+    entries = _entries(path, read_text(path, closed=not closed))
     seed = entries.get(("ed", "signing-key"), "")
     if not seed:
         raise NeedsOperator(f"{path}: no secret key file: ed/signing-key is missing")
@@ -82,7 +82,7 @@ def write_pair(directory: Path, key: SigningKey, name: str = "") -> tuple[Path, 
     for path in (secret, public):
         if path.exists():
             raise NeedsOperator(f"{path} is there already and stays; take another ID or --dir")
-    _write_new(secret, f'{text}    signing-key = "{key.seed_base64}"\n', 0o600)
+    write_new(secret, f'{text}    signing-key = "{key.seed_base64}"\n', 0o600)
     write_public(public, key.verify_key, name)
     return secret, public
 
@@ -95,7 +95,7 @@ def write_public(path: Path, key: VerifyKey, name: str = "") -> None:
     """
     make_directory(path.parent)
     with contextlib.suppress(FileExistsError):
-        _write_new(path, public_text(key, name), 0o644)
+        write_new(path, public_text(key, name), 0o644)
         return
     if read_public(path) != key:
         raise NeedsOperator(
@@ -116,7 +116,13 @@ def _layout(key: VerifyKey, name: str, comment: str) -> str:
     return _LAYOUT.format(comment=comment, id=key.entity, name=called, verify_key=key.base64)
 
 
-def _read(path: Path, *, closed: bool = False) -> str:
+def read_text(path: Path, *, closed: bool = False) -> str:
+    """
+    Return what stands in the key file *path*, of at most 64 KiB.
+
+    Raises `NeedsOperator` where it is none, or is not *closed* to others though it must be;
+    `StorageFailed`.
+    """
     try:
         # (O_NONBLOCK: a FIFO in a directory of keys must not hang us.)
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -205,8 +211,13 @@ def written(path: Path, text: str, mode: int) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def _write_new(path: Path, text: str, mode: int) -> None:
-    """Write *path* whole or not at all.  Raises `FileExistsError` where it is there already."""
+def write_new(path: Path, text: str, mode: int) -> None:
+    """
+    Write *path*, born with *mode*, whole or not at all; its directory is made where it is missing.
+
+    Raises `FileExistsError` where it is there already; `NeedsOperator`, `StorageFailed`.
+    """
+    make_directory(path.parent)
     with written(path, text, mode) as temporary:
         # (A link, unlike a rename, does not overwrite.)
         path.hardlink_to(temporary)

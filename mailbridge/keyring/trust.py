@@ -116,7 +116,7 @@ def believed(keys: Mapping[str, VerifyKey], revoked: Mapping[str, Last]) -> dict
     }
 
 
-class _Seen(NamedTuple):
+class Seen(NamedTuple):
     """What tells that a file is another than before."""
 
     path: Path
@@ -125,12 +125,13 @@ class _Seen(NamedTuple):
     size: int
 
 
-def _look(paths: Sequence[Path]) -> tuple[_Seen, ...]:
+def look(paths: Sequence[Path]) -> tuple[Seen, ...]:
+    """Return what tells whether one of *paths* has changed; those that are missing do not count."""
     seen = []
     for path in paths:
         with contextlib.suppress(FileNotFoundError):
             found = path.stat()
-            seen.append(_Seen(path, found.st_ino, found.st_mtime_ns, found.st_size))
+            seen.append(Seen(path, found.st_ino, found.st_mtime_ns, found.st_size))
     return tuple(seen)
 
 
@@ -143,7 +144,7 @@ class TrustedKeys:
         self._directories: Final = tuple(directories)
         self._clock: Final = clock
         self._looked = -math.inf
-        self._seen: tuple[_Seen, ...] | None = None
+        self._seen: tuple[Seen, ...] | None = None
         self._keys: Mapping[str, VerifyKey] = {}
         self._revoked: dict[str, Last] = {}
 
@@ -173,7 +174,7 @@ class TrustedKeys:
             for path in sorted(directory.glob(f"*{ending}"))
         ]
         # (Looked at first, read second: a file that changes in between is read again.)
-        seen = _look(files)
+        seen = look(files)
         if seen == self._seen:
             return
         keys: dict[str, VerifyKey] = {}
@@ -243,7 +244,7 @@ class Policy:
         self._path: Final = path
         self._clock: Final = clock
         self._looked = clock()
-        self._seen = _look([path])
+        self._seen = look([path])
         self._lines = read_policy(path)
 
     def allows(self, entity: str, tag: str) -> bool:
@@ -266,7 +267,7 @@ class Policy:
             return
         self._looked = now
         try:
-            seen = _look([self._path])
+            seen = look([self._path])
             if seen != self._seen:
                 self._lines = self._as_it_is_now()
                 self._seen = seen
