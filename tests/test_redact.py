@@ -161,6 +161,20 @@ def test_nobody_else_takes_it_away(relay: RelayForTests, source: Source, signer:
     assert not event.redacted
 
 
+def test_what_has_no_feed_its_relay_alone_takes_away(relay: RelayForTests, source: Source) -> None:
+    event = relay.emit("org.example.job-done", {"says": SECRET.decode()}, feed=False)
+    for wrong in (event, source.signed(9, time=event.time)):
+        with pytest.raises(NotPermitted, match="refused"):
+            relay.send(taken_away(source, wrong))
+
+    words = ["--state", str(relay.state), "--submit", relay.submit]
+    assert main(["redact", event.uuid, *words]) == 0
+
+    [left] = read(relay.url, relay.state)
+    assert left.redacted
+    assert SECRET not in all_bytes(relay.state)
+
+
 def test_what_stands_in_its_place_says_nothing_else(source: Source) -> None:
     second = secret_event(source, 1)
     fields = redacted(second, reason="", time="2026-11-20T13:00:00+00:00")

@@ -105,6 +105,8 @@ class Submissions:
             if event.redacted:
                 return Taken(self._redact(event, batch), event=event)
             return Taken(_about(event, "duplicate"), event=event)
+        if event.redacted and not event.feed:
+            return Taken(_about(event, "refused", "there is nothing here to take away"))
         wrong = (
             self._unwelcome(event)
             or (event.feed and self._misfit(event, event.feed, known, batch))
@@ -226,6 +228,9 @@ class Submissions:
         """Put *event* in the place of what it was; its source may say so everywhere, we here."""
         ours = event.signatures.get(self._key.entity, {}).get(KEY_ID)
         if ours is None:
+            if event.feed is None:
+                # (Whoever may emit such a tag could take away what others said.)
+                return _about(event, "refused", "without a feed only its relay may take it away")
             if wrong := self._unwelcome(event):
                 return wrong
         else:
