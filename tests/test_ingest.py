@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +24,7 @@ from mailbridge.bridge import mailbox
 from mailbridge.bridge.mailbox import of_mbox
 from mailbridge.bridge.state import opened
 from mailbridge.cli import main
+from mailbridge.cli._progress import Lines
 from mailbridge.config import Config
 from mailbridge.event import SignedEvent, read_event
 from mailbridge.keyring import allow, read_public, write_public
@@ -209,3 +219,188 @@ def test_with_submit_it_ends_when_the_relay_has_it(
 
         assert status == 0
         assert next(relay.listen(since="start")).data["bug"] == 2
+
+
+# -- a dry run -------------------------------------------------------------------------------------
+
+
+def everything_in(directory: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(directory)): path.read_bytes() if path.is_file() else b""
+        for path in directory.rglob("*")
+    }
+
+
+@pytest.fixture
+def generated(tmp_path: Path) -> tuple[Path, list[dict[str, Any]]]:
+    """Give a Maildir of made-up mails in which everything goes wrong, and what comes of them."""
+    maildir, expect = tmp_path / "generated", tmp_path / "expected.jsonl"
+    words = ["--count", "300", "--faults", "all", "--seed", "6", "--expect", str(expect)]
+    main(["generate", "--maildir", str(maildir), *words])
+    return maildir, [json.loads(line) for line in expect.read_text().splitlines()]
+
+
+def test_a_dry_run_tells_what_then_comes_of_the_mails(
+    ingest: Any, generated: tuple[Path, list[dict[str, Any]]]
+) -> None:
+    maildir, expected = generated
+    status, [told] = ingest("--maildir", maildir, "--accept-test", "--dry-run")
+    _, real = ingest("--maildir", maildir, "--accept-test")
+
+    assert status == 0
+    assert told["mails"] == len(real) == 300
+    assert told["outcomes"] == Counter(one["outcome"] for one in real)
+    assert {"events", "duplicate", "quarantined", "ignored"} == told["outcomes"].keys()
+    tags = Counter[str]()
+    for row in told["kinds"]:
+        if row["events"]:
+            tags[row["tag"]] += row["events"]
+    assert tags == Counter(news["tag"] for news in expected)
+    for outcome in ("ignored", "quarantined"):
+        assert Counter(one["reason"] for one in real if one["outcome"] == outcome).total() == sum(
+            row["mails"] for row in told["reasons"] if row["outcome"] == outcome
+        )
+    assert all(row["reason"] for row in told["reasons"])
+
+
+def test_a_dry_run_makes_no_state(
+    ingest: Any, generated: tuple[Path, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    before = everything_in(tmp_path)
+    ingest("--maildir", generated[0], "--accept-test", "--dry-run")
+
+    assert everything_in(tmp_path) == before
+
+
+def test_a_dry_run_leaves_a_state_as_it_is(ingest: Any, tmp_path: Path) -> None:
+    (tmp_path / "1").write_bytes(upload(1))
+    (tmp_path / "2").write_bytes(upload(2).replace(b"X-DAK:", b"X-D\0:", 1))
+    ingest(tmp_path / "1")
+    before = everything_in(tmp_path)
+    _, [told] = ingest(tmp_path / "1", tmp_path / "2", "--dry-run")
+
+    assert told["outcomes"] == {"events": 1, "quarantined": 1}
+    assert everything_in(tmp_path) == before
+
+
+def test_a_dry_run_for_people_is_tables_that_no_mail_can_disturb(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "1").write_bytes(upload(1))
+    (tmp_path / "2").write_bytes(b"List-Id: <\x1b[2J.example.org>\n" + chat(2))
+    names = [str(tmp_path / name) for name in ("1", "2", "missing")]
+    status = main(["ingest", *names, "--state", str(tmp_path / "state"), "--dry-run"])
+    told = capsys.readouterr()
+
+    assert status == 65
+    assert "events\tdak-accepted\t_lk.mailbridge.package-upload-accepted\t1\t1\n" in told.out
+    assert told.out.endswith("2 mails, 1 events\n")
+    assert "\x1b" not in told.out
+    assert "missing: cannot be read" in told.err
+    assert "nothing was written" in told.err
+
+
+def test_a_dry_run_sends_nothing_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ingest", str(tmp_path / "1"), "--dry-run", "--submit", "tcp://127.0.0.1:1"]) == 2
+    assert "--dry-run sends nothing" in capsys.readouterr().err
+
+
+# -- long work -------------------------------------------------------------------------------------
+
+
+def test_of_long_work_a_line_now_and_then_says_how_far_it_is() -> None:
+    now = 0.0
+    said = io.StringIO()
+    lines = Lines(lambda: 4_000, stream=said, clock=lambda: now)
+    for _ in range(3):
+        now += 4.0
+        lines.taken(500)
+        lines.taken(500)
+
+    assert said.getvalue() == "5 mails, 0 a second, 62 %, about 7 s left\n"
+
+
+def test_work_of_which_nobody_knows_how_much_there_is_tells_only_what_was_done() -> None:
+    now = 0.0
+    said = io.StringIO()
+    lines = Lines(lambda: 0, stream=said, clock=lambda: now)
+    now = 11.0
+    lines.taken(500)
+
+    assert said.getvalue() == "1 mails, 0 a second\n"
+
+
+def test_on_a_terminal_there_is_a_bar_and_what_is_printed_stays_whole(
+    generated: tuple[Path, list[dict[str, Any]]], state: Path
+) -> None:
+    ours, theirs = pty.openpty()
+    words = ["ingest", "--maildir", str(generated[0]), "--state", str(state), "--json"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "mailbridge", *words],
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
+    ) as process:
+        os.close(theirs)
+        shown: list[bytes] = []
+        reader = threading.Thread(target=lambda: shown.append(_all_of(ours)))
+        reader.start()
+        assert process.stdout
+        lines = process.stdout.read().splitlines()
+        reader.join()
+    os.close(ours)
+
+    assert len([json.loads(line) for line in lines]) == 300
+    assert b"taking in" in shown[0]
+    assert b"a second" in shown[0]
+
+
+def _all_of(fd: int) -> bytes:
+    found = b""
+    # (Linux: a terminal that nobody has open any more fails with EIO.)
+    with contextlib.suppress(OSError):
+        while block := os.read(fd, 65536):
+            found += block
+    return found
+
+
+@pytest.mark.fault(44)
+def test_an_ingest_that_is_killed_in_the_middle_and_run_again_doubles_and_loses_nothing(
+    ingest: Any, state: Path, tmp_path: Path
+) -> None:
+    maildir, mbox, expect = tmp_path / "Maildir", tmp_path / "mbox", tmp_path / "expected.jsonl"
+    words = ["--count", "1500", "--seed", "11", "--faults", "duplicate,redelivered"]
+    main(["generate", "--maildir", str(maildir), *words, "--expect", str(expect)])
+    in_order = sorted((maildir / "new").iterdir(), key=lambda path: int(path.name.split(".")[0]))
+    with mbox.open("wb") as stream:
+        for path in in_order:
+            quoted = re.sub(rb"(?m)^(>*From )", rb">\1", path.read_bytes())
+            stream.write(b"From x@example.org Tue Sep 10 10:20:40 2024\n" + quoted + b"\n")
+    expected = [json.loads(line) for line in expect.read_text().splitlines()]
+
+    command = ["ingest", "--mbox", mbox, "--state", state, "--accept-test", "--json"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "mailbridge", *map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        assert process.stdout
+        before = [json.loads(process.stdout.readline()) for _ in range(400)]
+        # What it goes on printing does not fit into the pipe: it is in the middle.
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert 0 < len(events(state)) < len(expected)
+    status, after = ingest("--mbox", mbox, "--accept-test")
+
+    found = events(state)
+    assert status == 0
+    assert len(after) == 1500
+    assert [one["file"] for one in before] == [one["file"] for one in after[:400]]
+    assert len({event.uuid for event in found}) == len(found) == len(expected)
+    assert [event.feed.seq for event in found if event.feed] == [*range(1, len(expected) + 1)]
+    # In the order of the mails, which is the one in which the generator wrote what they say.
+    for event, news in zip(found, expected, strict=True):
+        assert event.tag == news["tag"]
+        assert event.data.items() >= news["data"].items()
