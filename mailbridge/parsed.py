@@ -44,9 +44,16 @@ _END_OF_LINE: Final = re.compile(r"[\r\n]")
 class _Part(Message):
     """A part; in a delivery report the email package would make a message of each paragraph."""
 
+    _payload: object
+
     def get_content_type(self) -> str:
         found = super().get_content_type()
         return "text/x-delivery-status" if found == "message/delivery-status" else found
+
+    def cut(self, length: int) -> None:
+        """Leave at most *length* of what it holds, as it came: to ask for it would decode it."""
+        if isinstance(self._payload, str):
+            self._payload = self._payload[:length]
 
 
 def parse(head: bytes, raw: bytes, start: int, *, may_be_open: bool = False) -> Body:
@@ -66,7 +73,8 @@ def parse(head: bytes, raw: bytes, start: int, *, may_be_open: bool = False) -> 
         if not may_be_open and any(isinstance(found, _OPEN) for found in message.defects):
             raise MalformedMail("cut off in its body: the boundary that ends its parts is missing")
         for part in message.walk():
-            _tame(part)
+            if isinstance(part, _Part):
+                _tame(part)
         parsed = mailparser.MailParser(message)
         names = tuple(str(item["filename"]) for item in parsed.attachments)
         return Body(tuple(map(_ParsedLeaf, _leaves(message))), names)
@@ -91,7 +99,7 @@ def _pieces(raw: bytes, start: int) -> Iterator[str]:
         yield text
 
 
-def _tame(part: Message) -> None:
+def _tame(part: _Part) -> None:
     """Leave nothing in *part* that mail-parser should not work on, or that nobody looks at."""
     # Where it sees a defect it searches the epilogue for parts, and fails if there is none.
     part.defects.clear()
@@ -106,11 +114,7 @@ def _tame(part: Message) -> None:
         part.replace_header("Content-Type", part.get_content_type())
     elif isinstance(part.get_param("charset"), tuple):
         part.replace_header("Content-Type", f'{part.get_content_type()}; charset="{charset}"')
-    payload = part.get_payload()
-    if part.get_content_type() != "text/plain" or not isinstance(payload, str):
-        part.set_payload("")
-    elif len(payload) > MAX_TEXT:
-        part.set_payload(payload[:MAX_TEXT])
+    part.cut(MAX_TEXT if part.get_content_type() == "text/plain" else 0)
 
 
 def _leaves(part: Message) -> Iterator[Message]:

@@ -13,6 +13,7 @@ from mailbridge import kinds
 from mailbridge.errors import MalformedMail
 from mailbridge.event import canonical
 from mailbridge.mail import Mail, has_marker, person, read_mail, strip_list_prefixes
+from mailbridge.mime import MAX_TEXT
 from mailbridge.payloads import Person
 from tests.hostile_mails import DAK
 
@@ -127,6 +128,14 @@ def test_a_charset_in_the_form_of_rfc_2231_counts() -> None:
     read = read_mail(b"Content-Type: text/plain; charset*=us-ascii'en'iso-8859-2\n\n\xb1\n")
 
     assert read.text == "ą\n"
+
+
+def test_of_a_text_that_is_far_too_long_the_beginning_is_decoded_as_any_other() -> None:
+    headers = b"Content-Type: text/plain; charset*=us-ascii'en'iso-8859-2\n\n"
+    read = read_mail(headers + (b"\xb1 " * 31 + b"\xb1\n") * (MAX_TEXT // 32))
+
+    assert set(read.text) == {"ą", " ", "\n"}
+    assert len(read.text) == MAX_TEXT
 
 
 def test_a_text_in_two_charsets_is_decoded_line_by_line() -> None:
