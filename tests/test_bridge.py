@@ -17,8 +17,8 @@ import pytest
 import zmq
 
 from mailbridge import config, maildir
+from mailbridge.bridge import concern
 from mailbridge.bridge import deliver as delivering
-from mailbridge.bridge import delivery
 from mailbridge.bridge.deliver import Delivery, Gateway, Outcome, Settings, asked
 from mailbridge.bridge.places import Place
 from mailbridge.bridge.quarantine import Quarantine
@@ -205,7 +205,7 @@ def test_a_mail_that_ends_us_while_its_sources_are_looked_for_is_put_aside_too(
             raise Killed
         return read_mail(raw, **limits)
 
-    monkeypatch.setattr(delivery, "read_mail", read)
+    monkeypatch.setattr(concern, "read_mail", read)
     several = [Source(name=name, maildir="/nowhere", lists=(name,)) for name in ("one", "two")]
     mails = [came(upload(0), *several), came(deadly, *several)]
 

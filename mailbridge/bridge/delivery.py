@@ -9,10 +9,10 @@ from typing import NamedTuple
 import msgspec
 
 from mailbridge.bridge.compose import Examined, examine
+from mailbridge.bridge.concern import concerned
 from mailbridge.bridge.prove import Prover
 from mailbridge.config import Source
-from mailbridge.errors import MalformedMail
-from mailbridge.mail import MAX_MAIL, read_mail
+from mailbridge.mail import MAX_MAIL
 from mailbridge.outbox import FileKey, Verdict
 from mailbridge.rules import NONE as NO_RULES
 from mailbridge.rules import Rules
@@ -60,18 +60,8 @@ class Outcome(NamedTuple):
 
 
 def asked(mail: Delivery) -> tuple[Source, ...]:
-    """
-    Return the sources of a delivery that its List-Id concerns: those that name it, else those that
-    name no list, else all (which then say that it came by another list).
-    """
-    if len(mail.sources) == 1:
-        return mail.sources
-    try:
-        list_id = read_mail(mail.raw, limit=max(MAX_MAIL, len(mail.raw))).list_id
-    except MalformedMail:
-        list_id = None
-    named = tuple(s for s in mail.sources if list_id in [name.lower() for name in s.lists])
-    return named or tuple(s for s in mail.sources if not s.lists) or mail.sources
+    """Return the sources of a delivery that it concerns (see `concerned`)."""
+    return concerned(mail.raw, mail.sources)
 
 
 def route(sources: Sequence[Source]) -> str:

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from mailbridge.bridge.compose import Composed, Examined
     from mailbridge.bridge.prove import Prover
     from mailbridge.config import Config, Source
@@ -53,16 +51,16 @@ def run(arguments: argparse.Namespace) -> int:
     from mailbridge import config
     from mailbridge.bridge.compose import check
     from mailbridge.bridge.prove import Prover
-    from mailbridge.cli._cases import check_cases
     from mailbridge.errors import UsageError
     from mailbridge.rules import load
-    from mailbridge.sinks.tail import Screen
 
     # mail-parser logs what it leaves out of a mail; nothing of that is news to us.
     logging.getLogger("mailparser").setLevel(logging.ERROR)
     if arguments.check:
         if arguments.mails:
             raise UsageError("explain: --check takes its mails from DIR, and no MAIL besides")
+        from mailbridge.cli._cases import check_cases
+
         return check_cases(arguments.check, as_json=arguments.json)
     if not arguments.mails:
         raise UsageError("explain: no MAIL is named; '-' reads one from standard input")
@@ -70,7 +68,6 @@ def run(arguments: argparse.Namespace) -> int:
     rules = load(settings.rules)
     check(settings.source, rules)
     prover = Prover(settings.source)
-    console = Screen(highlight=False, markup=False, emoji=False, soft_wrap=True)
     status = 0
     for name in arguments.mails:
         try:
@@ -94,9 +91,9 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print(_as_json(name, told.examined))
         else:
-            _show(console, told, rules)
+            _show(told, rules)
             if told.examined.code == "not-ours":
-                _show_misses(console, raw, rules)
+                _show_misses(raw, rules)
     return status
 
 
@@ -126,7 +123,7 @@ def _examine(  # noqa: PLR0913 - a mail, and what is said of all
 ) -> _Told:
     from mailbridge import config
     from mailbridge.bridge.compose import examine
-    from mailbridge.bridge.deliver import Delivery, asked
+    from mailbridge.bridge.concern import concerned
 
     told = [
         _Told(
@@ -144,7 +141,7 @@ def _examine(  # noqa: PLR0913 - a mail, and what is said of all
                 rules=rules,
             ),
         )
-        for source in asked(Delivery(raw, _sources(name, settings, arguments.source), received))
+        for source in concerned(raw, _sources(name, settings, arguments.source))
     ]
     rank = ("events", "quarantined", "ignored")
     return min(told, key=lambda one: rank.index(one.examined.outcome))
@@ -203,32 +200,40 @@ _HINTS = {
     "generated": "to see what it would become: --accept-test",
     "malformed": "no header of it names an archive or tracker: it is counted, and not kept",
 }
-_STYLES = {"events": "green", "ignored": "dim", "quarantined": "red"}
+# Three colours need no library (ECMA-48, 8.3.117: bold, green, faint, red).
+_BOLD = 1
+_STYLES = {"events": 32, "ignored": 2, "quarantined": 31}
 
 
-def _show(console: Console, told: _Told, rules: Rules) -> None:
-    from rich.text import Text
-
+def _show(told: _Told, rules: Rules) -> None:
     from mailbridge.sinks.show import safe
 
-    style = _STYLES[told.examined.outcome]
-    console.print(Text(safe(told.name), style="bold"))
+    _print(safe(told.name), _BOLD)
     for number, line in enumerate(_lines(told, rules)):
-        console.print(Text(f"  {safe(line)}", style=style if number == 0 else ""))
+        _print(f"  {safe(line)}", _STYLES[told.examined.outcome] if number == 0 else None)
 
 
-def _show_misses(console: Console, raw: bytes, rules: Rules) -> None:
+def _print(line: str, style: int | None = None) -> None:
+    import os
+    import sys
+
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") in (None, "dumb")
+    if style is None or plain or not sys.stdout.isatty():
+        print(line)
+    else:
+        print(f"\x1b[{style}m{line}\x1b[0m")
+
+
+def _show_misses(raw: bytes, rules: Rules) -> None:
     """Print why no rule of the site took *raw*, so that its author can mend one."""
-    from rich.text import Text
-
     from mailbridge.mail import MAX_MAIL, read_mail
     from mailbridge.sinks.show import safe
 
     misses = rules.misses(read_mail(raw, limit=max(MAX_MAIL, len(raw))))
     for name, why in list(misses.items())[:MISSES]:
-        console.print(Text(f"  not of rule {name}: {safe(why)}"))
+        _print(f"  not of rule {name}: {safe(why)}")
     if len(misses) > MISSES:
-        console.print(Text(f"  nor of {len(misses) - MISSES} other rules"))
+        _print(f"  nor of {len(misses) - MISSES} other rules")
 
 
 def _lines(told: _Told, rules: Rules) -> list[str]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mailbridge.kinds import Kind
 from mailbridge.mail import Mail
 from mailbridge.payloads import Payload
-from mailbridge.rules.file import read
-from mailbridge.rules.rule import Rule
+
+if TYPE_CHECKING:
+    # Most sites have none, and need not load what reads them.
+    from mailbridge.rules.rule import Rule
 
 __all__ = ["NONE", "Rules", "load"]
 
@@ -48,4 +50,8 @@ def load(path: str) -> Rules:
 
     Raises `ConfigError`.
     """
-    return Rules(read(Path(path).expanduser())) if path else NONE
+    if not path:
+        return NONE
+    from mailbridge.rules.file import read  # noqa: PLC0415 - see above
+
+    return Rules(read(Path(path).expanduser()))
