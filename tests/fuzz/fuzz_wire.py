@@ -9,6 +9,7 @@ screen, as it is; or as changes to what would be right, signed by a key that is 
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
 import logging
@@ -161,7 +162,7 @@ def varied(told: atheris.FuzzedDataProvider, fields: dict[str, Any], odd: list[A
             if told.ConsumeIntInRange(0, 7) == 0:
                 place.pop(key, None)
             else:
-                place[key] = told.PickValueInList([*odd, told.ConsumeUnicode(12)])
+                place[key] = copy.deepcopy(told.PickValueInList([*odd, told.ConsumeUnicode(12)]))
             break
 
 
