@@ -129,7 +129,7 @@ def test_a_snapshot_of_all_of_the_state_is_found_out_by_whoever_read_meanwhile(
     with life.run() as daemon:
         url = daemon.ready()["read"]
         assert life.arrive_or_die(daemon)
-        with pytest.raises(MailbridgeError, match="restored|another|holds"):
+        with pytest.raises(MailbridgeError, match=r"restored|another|holds"):
             _read(url, life, cursor)
         daemon.says("is not served any more: a reader holds its number")
         life.last_one()

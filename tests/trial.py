@@ -132,7 +132,11 @@ class Trial:
 
     def judge(self, relay: Path | None = None) -> None:
         """Hold all that is on the disk, now that nothing runs, against what was delivered."""
-        relay = relay or self.state
+        self.judge_events(relay or self.state)
+        self.judge_mails()
+
+    def judge_events(self, relay: Path) -> None:
+        """Hold what the *relay* has against what was delivered: each once, whole, not forked."""
         url = (relay / "journal.db").as_uri()
         events = list(stored(relay / "journal.db"))
         wrong = differences(events, self.news.values())
@@ -147,7 +151,6 @@ class Trial:
         with looking(relay / "journal.db") as journal:
             assert journal.execute("SELECT count(*) FROM fork").fetchone() == (0,)
             assert list(journal.execute("PRAGMA quick_check")) == [("ok",)]
-        self.judge_mails()
 
     def judge_mails(self) -> None:
         """Hold the verdicts against the mails: each file has one, and none is in the way."""

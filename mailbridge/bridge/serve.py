@@ -240,7 +240,7 @@ class Bridge:
         )
         try:
             epoch.check(self.state.outbox)
-            self.state.outbox.inspector.check()
+            self.state.outbox.inspector.check_newest()
             self.upkeep.sends_to(target.name for target in targets)
             loop.start()
             reporter.ready = True
@@ -310,6 +310,8 @@ def bridge(config: Config, *, accept_test: bool, sending: bool = True) -> Iterat
             lock = SenderLock(directory)
             stack.callback(lock.release)
         state = stack.enter_context(opened(config))
+        if sending:
+            state.outbox.inspector.check_pages()
         if sending and (why := state.outbox.stand_ins.stopped()):
             # Whoever starts it has seen to that, or will hear of it again.
             log.warning("stand_in counts again, which it did not any more: %s", why)

@@ -77,9 +77,10 @@ class RelayTarget:
         self.name: Final = name or endpoint
         self._ledger: Final = ledger
         self._ancestors: Final = ancestors
-        self._socket: Final = submitter(context, endpoint)
         self._feed: Final = ledger.head().feed
         self._known: Final = ledger.acknowledged(self.name)
+        # (Behind what may fail: an open socket keeps its context from ending.)
+        self._socket: Final = submitter(context, endpoint)
         self._agreed = False
         """The relay's head is known, and ours goes on from there."""
         self._owed = False

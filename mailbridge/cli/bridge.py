@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         ours = stack.enter_context(bridge(config, accept_test=arguments.accept_test))
         outbox, entity = ours.state.outbox, ours.state.key.entity
         context = make_context()
-        stack.callback(context.term)
+        stack.callback(context.destroy, linger=0)
         if arguments.new_epoch:
             epoch.begin(outbox, context, to, entity=entity)
         targets: list[Target] = [

@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         relay.start()
         stack.callback(relay.stop)
         context = make_context()
-        stack.callback(context.term)
+        stack.callback(context.destroy, linger=0)
         submit, publish, read = relay.endpoints
         outbox = ours.state.outbox
         if arguments.new_epoch:

@@ -30,16 +30,19 @@ class Inspector:
         self._key: Final = key
         self._counts: Counter[str] = Counter()
 
-    def check(self) -> None:
-        """
-        Return if the file is whole, and its newest event, to which the next will be linked.
-
-        Raises `NeedsOperator`.  Of the other events `look` finds out in time.
-        """
+    def check_pages(self) -> None:
+        """Return if the file is whole, as far as there is time to look; else `NeedsOperator`."""
         if found := self._rows.damage():
             raise NeedsOperator(
                 f"{self._rows.path}: damaged ({found}); restore it, then --new-epoch"
             )
+
+    def check_newest(self) -> None:
+        """
+        Return if the newest event is sound, to which the next will be linked.
+
+        Raises `NeedsOperator`.  Of the other events `look` finds out in time.
+        """
         newest = self._rows.run("SELECT seq, raw, hash, sum FROM event ORDER BY seq DESC LIMIT 1")
         for seq, raw, hashed, stored in newest.fetchall():
             if raw:
