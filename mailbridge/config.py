@@ -81,6 +81,8 @@ class Relay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Publish sockets, of Lighthouses for one: what comes out there is kept here."""
     peer: tuple[str, ...] = ()
     """Read sockets of other relays, asked for what we lack."""
+    curve: bool = False
+    """Whether submit takes CurveZMQ only, from the keys in `keys/curve` of the state."""
 
 
 class Lighthouse(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -97,6 +99,8 @@ class Submit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     to: tuple[str, ...] = ()
     lighthouse: Lighthouse | None = None
+    curve_server: str = ""
+    """The CurveZMQ key of every relay sent to, Z85 or a path to it; empty: they take any."""
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -21,6 +21,7 @@ from mailbridge.keyring.curve import (
     curve_paths,
     curve_server,
     ensure_curve,
+    z85,
 )
 from mailbridge.keyring.files import (
     PUBLIC,
@@ -75,4 +76,5 @@ __all__ = [
     "trusted",
     "write_pair",
     "write_public",
+    "z85",
 ]

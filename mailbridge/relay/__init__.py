@@ -27,6 +27,7 @@ from mailbridge.health import Health
 from mailbridge.inspection import Inspection
 from mailbridge.journal import Journal
 from mailbridge.relay.claims import Claims
+from mailbridge.relay.door import Door
 from mailbridge.relay.frames import Message, receive, send
 from mailbridge.relay.gate import Gate
 from mailbridge.relay.intake import Frames, Intake
@@ -115,6 +116,8 @@ class Relay:
         self._claims = claims = Claims(self._journal, gate)
         self._submissions = Submissions(self._journal, gate, secret, claims)
         try:
+            self._submit = self._opened(sockets.submit_server(self._context))
+            self._door = self._guarded(secret.entity) if self._settings.curve else None
             self.endpoints = self._bind()
             self._publisher = Publisher(self._publish, self._journal)
             self._reads = Reads(self._journal, gate, secret, claims, self._answer_reader)
@@ -188,7 +191,8 @@ class Relay:
                 self._on_failure()
 
     def _loop(self) -> None:
-        ours = (self._submit, self._read, self._wake)
+        door = self._door.sockets if self._door else ()
+        ours = (self._submit, self._read, self._wake, *door)
         poller, polled = zmq.Poller(), None
         began = time.monotonic()
         resume = began + _RESUME_SECONDS if self._publisher.is_behind else math.inf
@@ -204,6 +208,8 @@ class Relay:
             self._turned = time.monotonic()
             wait = max(0.0, min(due - self._turned, _PULSE_SECONDS))
             ready = {one for one, _ in poller.poll(math.ceil(wait * 1000))}
+            if self._door:
+                self._door.turn()
             if self._submit in ready:
                 self._take_submissions()
             if self._read in ready:
@@ -242,9 +248,12 @@ class Relay:
         arrived: list[Message] = []
         size = 0
         while len(arrived) < _BATCH and size < _BATCH_BYTES:
-            message = receive(self._submit)
+            message = receive(self._submit, curve=self._door is not None)
             if message is None:
                 break
+            if self._door and not self._door.admits(message.user):
+                # (Let in once, and not allowed any more.  Silence keeps it with its source.)
+                continue
             arrived.append(message)
             size += sum(map(len, message.frames))
         return arrived
@@ -273,8 +282,13 @@ class Relay:
 
     # -- opening and closing -----------------------------------------------------------------------
 
+    def _guarded(self, entity: str) -> Door:
+        pair = keyring.ensure_curve(self._state, entity)
+        door = Door(self._context, self._state, pair, self._submit)
+        self._open.callback(door.close)
+        return door
+
     def _bind(self) -> Endpoints:
-        self._submit = self._opened(sockets.submit_server(self._context))
         self._publish = self._opened(sockets.publish_server(self._context))
         self._read = self._opened(sockets.read_server(self._context))
         return Endpoints(

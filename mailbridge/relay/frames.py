@@ -22,6 +22,8 @@ class Message(NamedTuple):
 
     peer: bytes
     frames: Sequence[bytes]
+    user: bytes = b""
+    """By which CURVE key it was let in, where it was asked for one."""
 
 
 def send(socket: Socket, frames: Sequence[bytes]) -> None:
@@ -31,8 +33,8 @@ def send(socket: Socket, frames: Sequence[bytes]) -> None:
     socket.send(frames[-1], _LAST)
 
 
-def receive(socket: Socket) -> Message | None:
-    """Return the next message, or None where none has come."""
+def receive(socket: Socket, *, curve: bool = False) -> Message | None:
+    """Return the next message, with its user where *curve* tells one, or None if none has come."""
     try:
         peer = frame = socket.recv(_LAST, copy=False)
     except zmq.Again:
@@ -42,4 +44,5 @@ def receive(socket: Socket) -> Message | None:
         frame = socket.recv(copy=False)
         if len(frames) < _FRAMES:
             frames.append(frame.bytes)
-    return Message(peer.bytes, frames)
+    user = str(frame.get("User-Id")).encode() if curve else b""
+    return Message(peer.bytes, frames, user)

@@ -10,7 +10,7 @@ import contextlib
 import errno
 import re
 import socket as unix
-from typing import Final
+from typing import Final, NamedTuple
 
 import zmq
 
@@ -99,10 +99,29 @@ def read_server(context: Context) -> Socket:
     return socket
 
 
-def submitter(context: Context, endpoint: str, where: str = "submit") -> Socket:
+class Curve(NamedTuple):
+    """What a source connects with where the relay takes CURVE only: keys in Z85."""
+
+    server: bytes
+    """The relay's public key."""
+    public: bytes
+    secret: bytes
+
+    def __repr__(self) -> str:
+        """Return the public halves: the secret must not get into a log."""
+        return f"Curve(server={self.server.decode()}, public={self.public.decode()})"
+
+
+def submitter(
+    context: Context, endpoint: str, where: str = "submit", *, curve: Curve | None = None
+) -> Socket:
     """Return a source's DEALER, connected (or soon) to *endpoint*.  Raises `ConfigError`."""
     socket = make_socket(context, zmq.DEALER)
     socket.setsockopt(zmq.SNDHWM, 2 * WINDOW)
+    if curve:
+        socket.setsockopt(zmq.CURVE_SERVERKEY, curve.server)
+        socket.setsockopt(zmq.CURVE_PUBLICKEY, curve.public)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, curve.secret)
     return connected(socket, endpoint, where)
 
 
