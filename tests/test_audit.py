@@ -108,7 +108,8 @@ def _add_mail(state: Path) -> None:
 
 
 _COPIED = (
-    "INSERT INTO event SELECT 4, time, tag, uuid, 'x', feed, 4, 0, bytes FROM event WHERE seq = 2"
+    "INSERT INTO event SELECT 4, time, tag, uuid, 'x', feed, 4, 0, bytes, sum FROM event"
+    " WHERE seq = 2"
 )
 _STRANGE_FEED = (
     (
@@ -117,7 +118,7 @@ _STRANGE_FEED = (
     ),
     (
         "INSERT INTO event SELECT 9, time, tag, 'aaaaaaaa-4b53-5e0f-9a41-000000000000', 'x', 9, 1,"
-        " 0, bytes FROM event WHERE seq = 1"
+        " 0, bytes, sum FROM event WHERE seq = 1"
     ),
 )
 

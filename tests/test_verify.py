@@ -16,6 +16,7 @@ from mailbridge import keyring
 from mailbridge.cli import main
 from mailbridge.event import SignedEvent, canonical
 from mailbridge.feed import read_head
+from mailbridge.inspection import checksum
 from mailbridge.journal import Journal
 from mailbridge.testing import RelayForTests, mailbridge_relay
 from tests.conftest import NOON
@@ -66,11 +67,16 @@ def test_a_journal_that_is_right_is_said_to_be(
     assert "4 events" in out
 
 
+def _put(db: sqlite3.Connection, raw: bytes, sql: str = "") -> None:
+    """Put *raw* in the place of event 3, as somebody does who knows the file."""
+    (hashed,) = db.execute("SELECT hash FROM event WHERE pos = 3").fetchone()
+    values = (raw, checksum(raw, hashed))
+    db.execute(f"UPDATE event SET bytes = ?, sum = ?{sql} WHERE pos = 3", values)  # noqa: S608
+
+
 def _alter(db: sqlite3.Connection) -> None:
     (raw,) = db.execute("SELECT bytes FROM event WHERE pos = 3").fetchone()
-    db.execute(
-        "UPDATE event SET bytes = ? WHERE pos = 3", (raw.replace(b'"number":3', b'"number":7'),)
-    )
+    _put(db, raw.replace(b'"number":3', b'"number":7'))
 
 
 def _drop(db: sqlite3.Connection) -> None:
@@ -79,7 +85,7 @@ def _drop(db: sqlite3.Connection) -> None:
 
 def _swap(db: sqlite3.Connection) -> None:
     (raw,) = db.execute("SELECT bytes FROM event WHERE pos = 4").fetchone()
-    db.execute("UPDATE event SET bytes = ? WHERE pos = 3", (raw,))
+    _put(db, raw)
 
 
 def _shorten(db: sqlite3.Connection) -> None:
@@ -87,7 +93,7 @@ def _shorten(db: sqlite3.Connection) -> None:
 
 
 def _hide(db: sqlite3.Connection) -> None:
-    db.execute("UPDATE event SET visible = 0, bytes = X'78' WHERE pos = 3")
+    _put(db, b"x", ", visible = 0")
 
 
 @pytest.mark.parametrize("harm", [_alter, _drop, _swap, _shorten, _hide])
@@ -107,6 +113,20 @@ def test_the_first_number_that_is_wrong_in_a_journal_is_named(
     assert status == 65
     assert f"feed {FEED}: number 3 " in out
     assert out.count("\n") == 1
+
+
+def test_what_the_disk_has_altered_is_a_finding(
+    tmp_path: Path, keys: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "j.db", Source().events(5))
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE event SET bytes = X'78' WHERE pos = 3")
+    db.close()
+
+    status, out = verified(path.as_uri(), keys, capsys)
+
+    assert status == 65
+    assert "the event at position 3 is damaged" in out
 
 
 def test_a_relay_is_verified_as_a_journal_is(

@@ -53,7 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
     from mailbridge import config, service
     from mailbridge.cli.tail import here
     from mailbridge.errors import BadInput, UsageError
+    from mailbridge.journal import Damaged
     from mailbridge.reader.keys import Keys
+    from mailbridge.wire.read import Refused
 
     service.set_up_logging()
     loaded = config.load(arguments.config or config.default_config())
@@ -69,9 +71,11 @@ def run(arguments: argparse.Namespace) -> int:
     )
     try:
         checked = _lines(url, keys, arguments.tag) if of_lines else _whole(url, keys)
-    except BadInput as error:
+    except (BadInput, Damaged, Refused) as error:
+        if isinstance(error, Refused) and error.code != "damaged":
+            raise
         _tell(arguments, ok=False, finding=str(error))
-        return error.exit_status
+        return BadInput.exit_status
     _tell(arguments, ok=True, checked=checked)
     return 0
 
