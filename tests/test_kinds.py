@@ -112,3 +112,10 @@ def test_kinds_are_found_by_themselves_and_each_event_has_one_payload() -> None:
 
     assert names == sorted(names)
     assert len(kinds.payloads()) == len({payload.NAME for payload in payloads}) == len(payloads)
+
+
+def test_a_kind_is_called_after_its_family_and_so_found_without_loading_others() -> None:
+    found = [kind for family in Family for kind in kinds.of_family(family)]
+
+    assert sorted(found, key=lambda kind: kind.name) == list(kinds.kinds())
+    assert all(kind in kinds.of_family(kind.family) for kind in kinds.kinds())

@@ -200,6 +200,18 @@ def test_a_worker_whose_set_up_is_missing_counts_against_no_mail(
     assert outcome.verdict.verdict == "events"
 
 
+def test_a_worker_of_another_version_than_ours_is_not_asked(
+    pool: Workers, signer: SigningKey, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    vars(pool)["_stamp"] = b"what we were before somebody upgraded us"
+    with opened(signer) as outbox:
+        ours = gateway(outbox, tmp_path, pool)
+        (outcome,) = ours.deliver([Delivery(upload(1), (SOURCE,), NOON)], many=True)
+
+    assert outcome.verdict.verdict == "events"
+    assert "restart us" in caplog.text
+
+
 def test_a_worker_ends_when_we_do_and_not_when_the_service_is_told_to(pool: Workers) -> None:
     jobs = [Job(Delivery(upload(1), (SOURCE,), NOON), (SOURCE,))]
     pool.submit(jobs).result()

@@ -208,6 +208,9 @@ def check(sources: Iterable[Source], rules: Rules = NO_RULES) -> None:
 
     (`config` cannot: it does not know the kinds.)
     """
+    sources = tuple(sources)
+    if not any(source.kinds or source.emit for source in sources):
+        return
     known = (*kinds.kinds(), *rules.kinds)
     words = sorted({kind.family.value for kind in known} | {kind.name for kind in known})
     names = sorted({*payloads(), *rules.own})

@@ -11,7 +11,7 @@ import msgspec
 from mailbridge.bridge.compose import Examined
 from mailbridge.bridge.delivery import Delivery, Settings, examined
 from mailbridge.bridge.prove import Prover
-from mailbridge.bridge.workers import PATIENCE, READY, Question, Setup, read, write
+from mailbridge.bridge.workers import PATIENCE, Question, Setup, read, stamp, write
 from mailbridge.service import set_up_logging
 
 # It ends when its pipe does, and not before: of what it is doing somebody keeps account.
@@ -34,7 +34,7 @@ def main() -> None:
         changes_cap=setup.changes_cap,
     )
     prover = Prover(setup.sources)
-    write(stdout, READY)
+    write(stdout, stamp())
     decoder = msgspec.msgpack.Decoder(Question)
     while (words := read(stdin)) is not None:
         # Nobody handles this signal: the kernel ends us even inside a library.

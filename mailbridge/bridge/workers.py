@@ -9,6 +9,7 @@ hears of it.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import queue
 import subprocess
@@ -26,7 +27,6 @@ from mailbridge.bridge.compose import Examined
 from mailbridge.bridge.delivery import Delivery
 from mailbridge.config import Source
 
-READY: Final = b"ready"
 PATIENCE: Final = 60
 """Seconds after which a worker ends itself over what it was shown: nothing honest takes so long."""
 
@@ -88,6 +88,16 @@ Answer = list[list[Examined]]
 """Of each mail what each of its sources says."""
 
 
+def stamp() -> bytes:
+    """Return what tells this code, as it lies on the disk, from any older or newer."""
+    found = hashlib.sha256()
+    package = Path(__file__).parents[1]
+    for path in sorted(package.rglob("*.py")):
+        told = path.stat()
+        found.update(f"{path.relative_to(package)} {told.st_size} {told.st_mtime_ns}\n".encode())
+    return found.digest()
+
+
 def allowed() -> int:
     """Return how many processors we may use."""
     return len(os.sched_getaffinity(0))
@@ -99,6 +109,8 @@ class Workers:
     def __init__(self, setup: Setup, count: int) -> None:
         self.count: Final = count
         self._setup: Final = msgspec.msgpack.encode(setup)
+        # A worker that starts after an upgrade would be of another version than we are.
+        self._stamp: Final = stamp()
         self._questions: Final = queue.SimpleQueue[tuple[bytes, Future[Answer]] | None]()
         self._threads: list[threading.Thread] = []
         self.running: Final[set[Worker]] = set()
@@ -140,7 +152,7 @@ class Workers:
             question, answer = item
             try:
                 if worker is None:
-                    worker = Worker(self._setup)
+                    worker = Worker(self._setup, self._stamp)
                     self.running.add(worker)
                 answer.set_result(worker.ask(question))
             # (Whatever it is, it is raised where the answer is waited for.)
@@ -158,8 +170,8 @@ class Workers:
 class Worker:
     """One process.  What it says on standard error goes where our own words go."""
 
-    def __init__(self, setup: bytes) -> None:
-        """Start it and wait until it is ready.  Raises `NoWorker`."""
+    def __init__(self, setup: bytes, expected: bytes) -> None:
+        """Start it and wait until it is ready, and of our version.  Raises `NoWorker`."""
         where = str(Path(__file__).parents[2])
         environment = {key: value for key, value in os.environ.items() if key not in _NOT_THEIRS}
         try:
@@ -169,7 +181,8 @@ class Worker:
                 stdout=subprocess.PIPE,
                 env=environment,
             )
-            self._ask(setup, READY)
+            if self._ask(setup) != expected:
+                raise Died("what lies on the disk is another version than we are: restart us")
         except (Died, OSError) as error:
             if hasattr(self, "_process"):
                 self.kill()
@@ -182,7 +195,7 @@ class Worker:
 
     def ask(self, question: bytes) -> Answer:
         """Return the answer to *question*.  Raises `Died`."""
-        return _ANSWER.decode(self._ask(question, None))
+        return _ANSWER.decode(self._ask(question))
 
     def kill(self) -> None:
         """End it, and wait until it has; its pipes are closed."""
@@ -194,7 +207,7 @@ class Worker:
                 with contextlib.suppress(OSError):
                     pipe.close()
 
-    def _ask(self, words: bytes, expected: bytes | None) -> bytes:
+    def _ask(self, words: bytes) -> bytes:
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
             raise Died("it has no pipes")
@@ -203,7 +216,7 @@ class Worker:
             told = read(stdout)
         except (OSError, ValueError) as error:
             raise Died(f"a worker cannot be talked to: {error}") from error
-        if told is None or (expected is not None and told != expected):
+        if told is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_ENDED)
             raise Died(f"a worker ended with {self._process.returncode}")

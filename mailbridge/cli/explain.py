@@ -280,8 +280,10 @@ def _spoken_of(examined: Examined) -> list[str]:
 
 def _known_as(examined: Examined, rules: Rules) -> list[str]:
     from mailbridge import kinds
+    from mailbridge.family import Family
 
-    for kind in (*kinds.kinds(), *rules.kinds):
+    known = kinds.of_family(Family(examined.family)) if examined.family else ()
+    for kind in (*known, *rules.kinds):
         if kind.name == examined.kind:
             family = f"family {kind.family}"
             return [f"recognised as {kind.name} ({family}); known from: {kind.attested}"]

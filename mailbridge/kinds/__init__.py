@@ -72,20 +72,35 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
 @cache
 def kinds() -> tuple[Kind, ...]:
     """Return every kind, by name."""
-    found = []
-    for module_info in sorted(pkgutil.iter_modules(__path__), key=lambda info: info.name):
-        module = importlib.import_module(f"{__name__}.{module_info.name}")
-        found.append(
-            Kind(
-                name=module_info.name.replace("_", "-"),
-                summary=(module.__doc__ or "").strip().partition("\n")[0],
-                family=module.FAMILY,
-                payloads=module.PAYLOADS,
-                attested=module.ATTESTED,
-                recognise=module.recognise,
-            )
-        )
-    return tuple(found)
+    return tuple(map(_kind, _modules()))
+
+
+@cache
+def of_family(family: Family) -> tuple[Kind, ...]:
+    """Return the kinds of *family*, by name: their modules are called after it, and no others."""
+    # (So whoever looks at one mail loads what that mail needs.)
+    first = family.value.replace("-", "_")
+    return tuple(
+        _kind(name) for name in _modules() if name == first or name.startswith(f"{first}_")
+    )
+
+
+@cache
+def _modules() -> tuple[str, ...]:
+    return tuple(sorted(info.name for info in pkgutil.iter_modules(__path__)))
+
+
+@cache
+def _kind(name: str) -> Kind:
+    module = importlib.import_module(f"{__name__}.{name}")
+    return Kind(
+        name=name.replace("_", "-"),
+        summary=(module.__doc__ or "").strip().partition("\n")[0],
+        family=module.FAMILY,
+        payloads=module.PAYLOADS,
+        attested=module.ATTESTED,
+        recognise=module.recognise,
+    )
 
 
 @cache
@@ -114,7 +129,8 @@ def recognise(mail: Mail, site: Site, *, known: Sequence[Kind] | None = None) ->
             return Outcome(outcome="ignored", code=found.code, reason=found.words)
         sender = found.value
         archive = Clip().word(site.archive or archive_of(mail, found))
-        claimed = _claimed(mail, site, archive, found, kinds() if known is None else known)
+        asked = of_family(found) if known is None else known
+        claimed = _claimed(mail, site, archive, found, asked)
         return msgspec.structs.replace(claimed, family=sender, archive=archive)
     # The one broad except: a bug of ours must cost one mail its event, visibly, never the service
     # its life, and the mail is kept to be tried again after the mend.
