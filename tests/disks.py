@@ -70,19 +70,34 @@ def disk(directory: Path) -> Iterator[Disk]:
         made.close()
 
 
-@contextlib.contextmanager
-def small(directory: Path, size: int) -> Iterator[Path]:
-    """Give a file system of *size* bytes; skip as `disk` does."""
-    path = directory / "small"
-    path.mkdir()
-    try:
+class Small:
+    """A file system without much room, in memory."""
+
+    def __init__(self, path: Path, size: str) -> None:
+        self.path: Final = path
+        path.mkdir()
         _run("mount", "-t", "tmpfs", "-o", f"size={size}", "mailbridge-test", path)
+
+    def grow(self, size: str) -> None:
+        """Have *size* from now on."""
+        _run("mount", "-o", f"remount,size={size}", self.path)
+
+    def close(self) -> None:
+        """Unmount it."""
+        _run("umount", "-l", self.path)
+
+
+@contextlib.contextmanager
+def small(directory: Path, size: str) -> Iterator[Small]:
+    """Give a file system of *size*; skip as `disk` does."""
+    try:
+        made = Small(directory / "small", size)
     except subprocess.CalledProcessError as error:
         pytest.skip(f"no file system can be mounted here: {error.stderr.strip()[:200]}")
     try:
-        yield path
+        yield made
     finally:
-        _run("umount", "-l", path)
+        made.close()
 
 
 def _run(program: str, *words: str | Path) -> None:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
 from tests import disks, tracing
-from tests.daemons import LOOPBACK, Daemon
+from tests.apart import Apart
 from tests.disks import Disk
 from tests.mutants import mutant
 from tests.tracing import Call
-from tests.trial import Trial
 
 # Where the bridge stops, and the power is cut: before, within and behind what must be durable.
 CUTS: Final = (
@@ -24,34 +22,12 @@ CUTS: Final = (
 )
 
 
-class Far(Trial):
-    """A trial whose bridge keeps its state on a disk that can be cut; relay and mail are safe."""
+class Cut(Apart):
+    """A trial whose bridge keeps its state on a disk that can be cut."""
 
     def __init__(self, directory: Path, disk: Disk, *, code: Path | None = None) -> None:
-        super().__init__(directory, state=disk.path / "state", faults=("duplicate",))
+        super().__init__(directory, state=disk.path / "state", code=code)
         self.disk: Final = disk
-        self.relay: Final = directory / "relay"
-        self.code: Final = code
-
-    @contextmanager
-    def connected(self) -> Iterator[None]:
-        """Have the relay run, which trusts the bridge's key."""
-        with Daemon("relay", "--state", self.relay, *LOOPBACK) as relay:
-            self.bound = relay.ready()
-            with self.bridge() as bridge:
-                key = self.state / "keys" / f"{bridge.ready()['key']}.key"
-                words = ("key", "trust", key, "--state", self.relay)
-                with Daemon(*words, "--tags", "_lk.mailbridge-test.*") as trust:
-                    assert trust.wait() == 0, trust.said
-                assert bridge.stop() == 0
-            yield
-            assert relay.stop() == 0
-        self.judge(self.relay)
-
-    def bridge(self, **how: Any) -> Daemon:
-        """Start the bridge, to be broken as *how* says."""
-        words = ("bridge", *self.words, "--submit", self.bound["submit"])
-        return Daemon(*words, cwd=self.code, **how)
 
     def until_cut(self, place: str, *, mails: int = 8) -> None:
         """Deliver, run the bridge until it comes by *place*, and cut the power there."""
@@ -68,20 +44,12 @@ class Far(Trial):
                 self.until_cut(place)
             self.come_back()
 
-    def come_back(self) -> None:
-        """Start the bridge once more, and wait until a reader has all."""
-        self.last_one()
-        with self.bridge() as bridge:
-            bridge.ready()
-            self.arrive_or_die(bridge, self.bound["read"], self.relay)
-            assert bridge.stop() == 0, bridge.said
-
 
 @pytest.mark.needs_program("mkfs.ext4", "mount", "umount", root=True)
 @pytest.mark.fault(37)
 def test_after_a_power_cut_nothing_is_lost_or_told_twice(tmp_path: Path) -> None:
     with disks.disk(tmp_path) as disk:
-        Far(tmp_path, disk).through(CUTS)
+        Cut(tmp_path, disk).through(CUTS)
 
 
 @pytest.mark.needs_program("mkfs.ext4", "mount", "umount", root=True)
@@ -91,7 +59,7 @@ def test_with_lazy_commits_a_power_cut_takes_back_what_was_told(tmp_path: Path) 
     lazy = (('"synchronous=FULL"', '"synchronous=NORMAL"'),)
     code = mutant(tmp_path / "code", {"outbox/file.py": lazy})
     with disks.disk(tmp_path) as disk:
-        trial = Far(tmp_path, disk, code=code)
+        trial = Cut(tmp_path, disk, code=code)
         with pytest.raises(AssertionError, match="our outbox"):
             trial.through(CUTS)
 
@@ -105,7 +73,7 @@ def test_what_a_killed_commit_left_is_on_the_disk_before_anybody_hears_of_it(
     """SQLite takes what reached the kernel for committed; the power cut comes after we told it."""
     tracing.require()
     with disks.disk(tmp_path) as disk:
-        trial = Far(tmp_path, disk)
+        trial = Cut(tmp_path, disk)
         with trial.connected():
             through = tracing.kill(Call("fdatasync", "outbox.db-wal"), when, state=trial.state)
             trial.deliver(4)

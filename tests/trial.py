@@ -73,20 +73,20 @@ class Trial:
         daemon: Daemon,
         count: int,
         *,
+        at_once: int = 1,
         between: Callable[[], None] = lambda: None,
         unless: str = "(?!)",
     ) -> bool:
         """
-        Deliver *count* mails, the next when *daemon* is through with one, and *between* is done.
+        Deliver *count* mails, the next when *daemon* is through with some, and *between* is done.
 
         False: before that it ended, or said *unless*.
         """
         told = 0
-        for _ in range(count):
-            [post] = self.deliver(1)
+        for _ in range(0, count, at_once):
             # (Of a file that it had before to the last byte nothing is said.)
-            if not post.what.endswith(" duplicate"):
-                told += len(post.news)
+            new = [post for post in self.deliver(at_once) if not post.what.endswith(" duplicate")]
+            told += sum(len(post.news) for post in new)
             if not daemon.counted(TOLD, told, unless=unless):
                 return False
             between()
@@ -114,10 +114,16 @@ class Trial:
         while len(self.news) == known:
             self.deliver(1)
 
-    def arrive(self, url: str, state: Path, *, timeout: float = PATIENCE) -> list[VerifiedEvent]:
-        """Wait, as a reader, until as many events are there as must be.  Raises `TryAgain`."""
+    def arrive(
+        self, url: str, state: Path, *, timeout: float = PATIENCE, only: int | None = None
+    ) -> list[VerifiedEvent]:
+        """
+        Wait, as a reader, until as many events are there as must be (or *only* so many).
+
+        Raises `TryAgain`.
+        """
         events = listen(url, state=state, since="start", timeout=timeout)
-        return [next(events) for _ in range(len(self.news))]
+        return [next(events) for _ in range(len(self.news) if only is None else only)]
 
     def arrive_or_die(
         self, daemon: Daemon, url: str | None = None, state: Path | None = None

@@ -35,7 +35,7 @@ PATIENCE: Final = 1.0
 """Seconds after which the loop turns anyway: another process may have put events in the outbox."""
 
 FULL: Final = 15.0
-"""Seconds until a disk that was full is tried again."""
+"""Seconds until a disk that was full is tried again, though it does not say that there is room."""
 
 ROOM: Final = 100 * 1024 * 1024
 """Bytes that must be free on the state's disk (or a twentieth of it) before mail is taken in."""
@@ -92,6 +92,8 @@ class Loop:
         )
         self._look_at = -math.inf
         self._full_until = -math.inf
+        self._free = 0
+        """Bytes that were free when the disk was full: as soon as there are more, we try again."""
         self._status = ""
         self.scan_seconds = 0.0
         """How long the last look through all Maildirs took."""
@@ -152,7 +154,7 @@ class Loop:
         return min([*due, self._alive_at + self._alive_every])
 
     def _take_in(self, now: float) -> float:
-        if now < self._full_until:
+        if now < self._full_until and shutil.disk_usage(self._state).free <= self._free:
             return self._full_until
         try:
             self._look(now)
@@ -224,6 +226,7 @@ class Loop:
         if self._full_until == -math.inf:
             log.error("%s; no mail is taken in until there is room, none is lost", why)
         self._full_until = time.monotonic() + FULL
+        self._free = shutil.disk_usage(self._state).free
 
     def _keep_small(self) -> float:
         try:
