@@ -19,14 +19,17 @@ import pytest
 from mailbridge import cli, traffic
 from mailbridge.bridge import compose
 from mailbridge.bridge.deliver import Delivery, Gateway, Settings
+from mailbridge.bridge.mailbox import of_mbox
 from mailbridge.bridge.quarantine import Quarantine
 from mailbridge.config import Source
 from mailbridge.errors import StorageFailed
 from mailbridge.event import TEST_NAMESPACE
+from mailbridge.mail import MAX_MAIL
 from mailbridge.outbox import Outbox
 from mailbridge.signing import SigningKey
 from mailbridge.traffic import FAULTS, Post
 from tests.conftest import NOON
+from tests.mailservers import MailServer
 
 SOURCE = Source(name="generated", maildir="unused")
 
@@ -227,6 +230,8 @@ def test_a_rate_is_held(tmp_path: Path) -> None:
         (["--mix", "upload=1"], "'upload=1': WORD=N, with WORD of uploads, bugs"),
         (["--mix", "noise=0"], "nothing in the mix"),
         (["--faults", "typo"], "'typo': one of duplicate"),
+        (["--mbox", "x"], "not allowed with argument --maildir"),
+        (["--smtp", "localhost"], "'localhost': HOST:PORT"),
     ],
 )
 def test_words_that_do_not_fit_are_usage_errors(
@@ -239,6 +244,110 @@ def test_words_that_do_not_fit_are_usage_errors(
 
     assert status == 2
     assert told in capsys.readouterr().err
+
+
+# -- other deliveries ------------------------------------------------------------------------------
+
+
+def _with_an_end(raw: bytes) -> bytes:
+    return raw if raw.endswith(b"\n") else raw + b"\n"
+
+
+def test_an_mbox_gives_the_same_mails_back(tmp_path: Path) -> None:
+    mbox = tmp_path / "made-up.mbox"
+    words = ["--count", "300", "--seed", "7", "--faults", "all"]
+    status = cli.main(["generate", "--mbox", str(mbox), *words])
+    posts = _posts(300, faults=FAULTS)
+
+    assert status == 0
+    assert [taken.raw for taken in of_mbox(mbox, limit=MAX_MAIL)] == [
+        _with_an_end(post.raw) for post in posts
+    ]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"A: b\n\nFrom here on.\n",
+        b"A: b\n\n>From here on.\n>>>From there.\nFrom a@example.org Tue Sep 10 10:20:40 2024\n",
+        b"A: b\n\nempty lines at its end\n\n\n",
+        b"A: b\n\n",
+        b"A: b\r\n\r\nFrom here on.\r\n",
+    ],
+)
+def test_what_looks_like_an_mbox_inside_a_mail_comes_back_as_it_was(
+    raw: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "mbox").write_bytes(traffic.in_mbox(raw) + traffic.in_mbox(b"C: d\n\nnext\n"))
+    found = [taken.raw for taken in of_mbox(tmp_path / "mbox", limit=MAX_MAIL)]
+
+    assert found == [raw, b"C: d\n\nnext\n"]
+
+
+def test_an_mbox_is_printed_whole(tmp_path: Path) -> None:
+    words = ["--count", "20", "--seed", "3"]
+    command = [sys.executable, "-m", "mailbridge", "generate", "--mbox"]
+    printed = subprocess.run([*command, "-", *words], check=True, capture_output=True)
+    cli.main(["generate", "--mbox", str(tmp_path / "mbox"), *words])
+
+    assert printed.stdout == (tmp_path / "mbox").read_bytes()
+
+
+def test_somebodys_mailbox_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mbox = tmp_path / "mail"
+    mbox.write_bytes(b"From jane@example.org Tue Sep 10 10:20:40 2024\nSubject: lunch\n\nAt one?\n")
+    before = mbox.read_bytes()
+
+    assert cli.main(["generate", "--mbox", str(mbox), "--count", "1"]) == 2
+    assert mbox.read_bytes() == before
+    assert "name a new file" in capsys.readouterr().err
+
+
+def test_a_mail_server_gets_every_mail_as_it_is_and_nobody_to_bounce_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expect = tmp_path / "expected.jsonl"
+    words = ["--count", "80", "--seed", "7", "--faults", "all", "--expect", str(expect)]
+    with MailServer() as server:
+        to = ["--smtp", server.address, "--to", "events@lists.example.org"]
+        status = cli.main(["generate", *to, *words])
+
+    posts = _posts(80, faults=FAULTS)
+    assert status == 0
+    assert [mail.raw for mail in server.mails] == [
+        _with_an_end(post.raw).replace(b"\n", b"\r\n") for post in posts
+    ]
+    assert {mail[:2] for mail in server.mails} == {("", "events@lists.example.org")}
+    assert any(not mail.raw.isascii() for mail in server.mails)
+    assert len(expect.read_text().splitlines()) == len({n.key for p in posts for n in p.news})
+    assert "80 mails to events@lists.example.org at 127.0.0.1:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "status"), [("550 5.1.1 no \x1b[2J such", 69), ("450 4.2.0 greylisted", 75)]
+)
+def test_a_mail_server_that_refuses_is_one_clear_line(
+    line: str, status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expect = tmp_path / "expected.jsonl"
+    with MailServer(refuses=line) as server:
+        words = ["--smtp", server.address, "--expect", str(expect)]
+        found = cli.main(["generate", *words, "--count", "5"])
+    [told] = capsys.readouterr().err.splitlines()
+
+    assert (found, server.mails, expect.read_text()) == (status, [], "")
+    assert line[:9] in told
+    assert "\x1b" not in told
+
+
+def test_where_no_mail_server_is_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with MailServer() as server:
+        address = server.address
+
+    assert cli.main(["generate", "--smtp", address, "--count", "1"]) == 75
+    assert f"{address}: no mail server answers" in capsys.readouterr().err
 
 
 # -- what they become ------------------------------------------------------------------------------

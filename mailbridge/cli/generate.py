@@ -1,4 +1,4 @@
-"""`mailbridge generate`: made-up mail, delivered into a Maildir at a rate."""
+"""`mailbridge generate`: made-up mail, at a rate, into a Maildir, an mbox or a mail server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, TextIO
 
-SUMMARY = "Made-up mail, delivered into a Maildir at a rate"
+SUMMARY = "Made-up mail, into a Maildir, an mbox or a mail server, at a rate"
 GROUP = "test and operate"
 EXAMPLE = (
     "mailbridge generate --maildir /tmp/Maildir --count 500 --rate 20"
@@ -21,7 +21,25 @@ _ENDLESS: Final = 0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `generate`."""
-    parser.add_argument("--maildir", required=True, type=Path, metavar="DIR", help="deliver there")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--maildir", type=Path, metavar="DIR", help="deliver there, as an MDA does")
+    where.add_argument(
+        "--mbox",
+        metavar="FILE",
+        help="write a new mbox, for 'ingest --mbox' (mboxrd); -: standard output",
+    )
+    where.add_argument(
+        "--smtp",
+        type=_address,
+        metavar="HOST:PORT",
+        help="hand them to this mail server, without a sender",
+    )
+    parser.add_argument(
+        "--to",
+        default="mailbridge@localhost",
+        metavar="ADDRESS",
+        help="whom --smtp sends to (default: mailbridge@localhost)",
+    )
     parser.add_argument(
         "--count",
         type=int,
@@ -70,22 +88,28 @@ def run(arguments: argparse.Namespace) -> int:
     from mailbridge import traffic
     from mailbridge.errors import UsageError
 
-    count, rate, maildir = arguments.count, arguments.rate, arguments.maildir
+    count, rate = arguments.count, arguments.rate
     if count < 0 or rate < 0:
         raise UsageError("--count and --rate cannot be negative")
     if count == _ENDLESS and not rate:
         raise UsageError("--count 0 without --rate would fill the disk; say how many a second")
+    if arguments.mbox == arguments.expect == "-":
+        raise UsageError("--mbox - and --expect - cannot both be standard output")
 
     posts = traffic.mails(arguments.seed, mix=arguments.mix or traffic.MIX, faults=arguments.faults)
     delivered, known = 0, set[str]()
-    with _written(arguments.expect) as expectations, _progress(count) as advance:
+    with (
+        _delivery(arguments) as (deliver, place),
+        _written(arguments.expect) as expectations,
+        _progress(count) as advance,
+    ):
         began = time.monotonic()
         with contextlib.suppress(KeyboardInterrupt):
             for post in itertools.islice(posts, count or None):
                 if rate:
                     # By the clock, not by the pause: late mails catch up, the rate holds.
                     time.sleep(max(0.0, began + delivered / rate - time.monotonic()))
-                traffic.deliver(post.raw, maildir, delivered)
+                deliver(post.raw, delivered)
                 delivered += 1
                 for news in post.news:
                     if expectations and news.key not in known:
@@ -94,8 +118,55 @@ def run(arguments: argparse.Namespace) -> int:
                         print(line, file=expectations, flush=True)
                 advance()
     told = f", {len(known)} events expected" if expectations else ""
-    print(f"delivered {delivered} mails into {maildir}{told}", file=sys.stderr)
+    print(f"delivered {delivered} mails {place}{told}", file=sys.stderr)
     return 0
+
+
+@contextlib.contextmanager
+def _delivery(
+    arguments: argparse.Namespace,
+) -> Iterator[tuple[Callable[[bytes, int], object], str]]:
+    """Give what delivers a mail, with its number, and where to, for a person."""
+    from mailbridge import traffic
+
+    if arguments.smtp:
+        host, port = arguments.smtp
+        with traffic.Smtp(host, port, arguments.to) as server:
+            yield lambda raw, _: server.deliver(raw), f"to {arguments.to} at {host}:{port}"
+    elif arguments.mbox:
+        with _mbox(arguments.mbox) as write:
+            yield lambda raw, _: write(traffic.in_mbox(raw)), f"into {arguments.mbox}"
+    else:
+        maildir = arguments.maildir
+        yield lambda raw, number: traffic.deliver(raw, maildir, number), f"into {maildir}"
+
+
+@contextlib.contextmanager
+def _mbox(path: str) -> Iterator[Callable[[bytes], None]]:
+    """Give what writes to the mbox *path*, which must not hold anything yet; `-`: prints."""
+    from mailbridge.errors import StorageFailed, UsageError
+
+    def write(raw: bytes) -> None:
+        file.write(raw)
+        # (Whoever reads along gets whole mails.)
+        file.flush()
+
+    if path == "-":
+        file = sys.stdout.buffer
+        yield write
+        return
+    try:
+        # Somebody's mail may be in it; it is neither cut off nor mixed with ours.
+        if Path(path).is_file() and Path(path).stat().st_size:
+            raise UsageError(f"--mbox {path}: is there already; name a new file")
+        file = Path(path).open("ab")  # noqa: SIM115 - `with file` is below
+    except OSError as error:
+        raise StorageFailed(f"{path}: cannot be written: {error.strerror}") from error
+    with file:
+        try:
+            yield write
+        except OSError as error:
+            raise StorageFailed(f"{path}: cannot be written: {error.strerror}") from error
 
 
 @contextlib.contextmanager
@@ -126,6 +197,13 @@ def _progress(count: int) -> Iterator[Callable[[], None]]:
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("delivering", total=count or None)
         yield lambda: bar.advance(task)
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        raise argparse.ArgumentTypeError(f"{text!r}: HOST:PORT, as localhost:25")
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def _mix(text: str) -> dict[str, int]:

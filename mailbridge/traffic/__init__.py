@@ -7,9 +7,11 @@ nothing here knows the recognisers: what both sides get wrong in the same way wo
 
 from __future__ import annotations
 
+from mailbridge.traffic.mbox import in_mbox
 from mailbridge.traffic.mda import deliver
+from mailbridge.traffic.smtp import Smtp
 from mailbridge.traffic.stage import Stage
 from mailbridge.traffic.stream import FAULTS, MIX, WORDS, mails
 from mailbridge.traffic.tale import News, Post
 
-__all__ = ["FAULTS", "MIX", "WORDS", "News", "Post", "Stage", "deliver", "mails"]
+__all__ = ["FAULTS", "MIX", "WORDS", "News", "Post", "Smtp", "Stage", "deliver", "in_mbox", "mails"]
