@@ -6,20 +6,22 @@ import json
 import os
 import pwd
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Final
 
 import pytest
 import zmq
 
+from mailbridge.cli import main
 from mailbridge.maildir import make_maildir, scan_maildir
-from tests.daemons import Daemon
-from tests.postfix import Postfix
+from tests.daemons import LOOPBACK, Daemon
+from tests.postfix import DOMAIN, Postfix
 
 TREE: Final = Path(__file__).parent.parent
 MAIL: Final = (TREE / "fixtures/laniakea_accepted/announced/mail.eml").read_bytes()
@@ -205,6 +207,27 @@ def _tail(settings: Path, url: str) -> bytes:
         check=True,
         timeout=60,
     ).stdout
+
+
+@postfix
+def test_the_doctor_s_test_mail_goes_through_the_mail_server_and_the_bridge_and_is_no_event(
+    mta: Postfix, maildir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = maildir.parent
+    mta.forward(f"{maildir}/")
+    words = ("--state", state, "--entity", "mailbridge.lists.example.org")
+    with Daemon("run", *words, *LOOPBACK) as daemon:
+        daemon.ready()
+        asked = ["--send-test", f"mailbridge+changes@{DOMAIN}", "--via", f"127.0.0.1:{mta.port}"]
+        assert main(["doctor", "--state", str(state), *asked]) == 0
+        assert daemon.stop() == 0
+    said = capsys.readouterr().out
+
+    assert f"the test mail was found in {maildir}/new/" in said
+    assert "relay had it after" in said
+    assert _mails(maildir) == []
+    with closing(sqlite3.connect(state / "outbox.db")) as outbox:
+        assert outbox.execute("SELECT count(*) FROM event").fetchone() == (0,)
 
 
 @postfix
