@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from mailbridge import config as configuration
-from mailbridge import failpoint, maildir
+from mailbridge import failpoint, kinds, maildir, parsed
 from mailbridge.bridge import compose, epoch
 from mailbridge.bridge.attention import Attention
 from mailbridge.bridge.canary import Canaries
@@ -186,10 +186,6 @@ class Bridge:
 
         self.upkeep: Final = Upkeep(state.outbox, state.quarantine, self.places, config)
 
-    def place(self, maildir: Path) -> Place:
-        """Return the place of *maildir*, which a source names."""
-        return next(place for place in self.places if place.path == _real(maildir))
-
     def try_again(self, mail: Quarantined, sources: tuple[Source, ...]) -> tuple[str, str]:
         """
         Look again at a mail in quarantine, as mail of *sources*; return (words, verdict).
@@ -302,6 +298,9 @@ def bridge(config: Config, *, accept_test: bool, sending: bool = True) -> Iterat
     Raises `TryAgain` where another one runs, `ConfigError`, `NeedsOperator`, `StorageFailed`.
     """
     configuration.check(config)
+    # All that mail may need is loaded now, not with the first mail that needs it: an upgrade on the
+    # disk must not meet the older half of us.
+    log.debug("loaded %d kinds and %s", len(kinds.kinds()), parsed.__name__)
     compose.check(config.source, load_rules(config.rules))
     directory = config.state_dir
     make(directory)
