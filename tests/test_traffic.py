@@ -230,6 +230,7 @@ def test_a_rate_is_held(tmp_path: Path) -> None:
         (["--mix", "upload=1"], "'upload=1': WORD=N, with WORD of uploads, bugs"),
         (["--mix", "noise=0"], "nothing in the mix"),
         (["--faults", "typo"], "'typo': one of duplicate"),
+        (["--profile", "busy"], "'busy': one of quiet, dinstall"),
         (["--mbox", "x"], "not allowed with argument --maildir"),
         (["--smtp", "localhost"], "'localhost': HOST:PORT"),
     ],
@@ -348,6 +349,37 @@ def test_where_no_mail_server_is_that_is_said(capsys: pytest.CaptureFixture[str]
 
     assert cli.main(["generate", "--smtp", address, "--count", "1"]) == 75
     assert f"{address}: no mail server answers" in capsys.readouterr().err
+
+
+# -- sorts of days ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", traffic.PROFILES)
+def test_a_sort_of_day_keeps_its_average_rate_and_comes_in_its_bursts(name: str) -> None:
+    day = traffic.PROFILES[name]
+    dues = Counter(day.due(n, 4.0) for n in range(10 * day.burst))
+
+    assert set(dues.values()) == {day.burst}
+    assert max(dues) == (9 + day.is_held) * day.burst / 4.0
+    assert min(dues) == (day.burst / 4.0 if day.is_held else 0.0)
+
+
+def test_a_profile_says_what_comes_unless_other_words_do(tmp_path: Path) -> None:
+    words = ["generate", "--rate", "0", "--count", "60", "--seed", "7", "--mbox"]
+    cli.main([*words, str(tmp_path / "bugs"), "--profile", "mass-bug-filing"])
+    cli.main([*words, str(tmp_path / "both"), "--profile", "mass-bug-filing", "--mix", "noise=1"])
+
+    for name, mix in (("bugs", {"bugs": 1}), ("both", {"noise": 1})):
+        found = [taken.raw for taken in of_mbox(tmp_path / name, limit=MAX_MAIL)]
+        assert found == [_with_an_end(post.raw) for post in _posts(60, mix=mix)]
+
+
+def test_after_a_list_was_out_some_of_its_mail_comes_twice(tmp_path: Path) -> None:
+    words = ["--rate", "0", "--count", "200", "--seed", "7", "--profile", "list-outage"]
+    cli.main(["generate", "--mbox", str(tmp_path / "mbox"), *words])
+    found = Counter(taken.raw for taken in of_mbox(tmp_path / "mbox", limit=MAX_MAIL))
+
+    assert max(found.values()) == 2
 
 
 # -- what they become ------------------------------------------------------------------------------

@@ -7,7 +7,10 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
+
+if TYPE_CHECKING:
+    from mailbridge.traffic import Profile
 
 SUMMARY = "Made-up mail, into a Maildir, an mbox or a mail server, at a rate"
 GROUP = "test and operate"
@@ -50,9 +53,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rate",
         type=float,
-        default=0.0,
+        default=None,
         metavar="R",
-        help="mails a second; 0: as fast as possible (default: 0)",
+        help="mails a second, on average; 0: as fast as possible (default: 0, or the profile's)",
+    )
+    parser.add_argument(
+        "--profile",
+        type=_profile,
+        default=None,
+        metavar="NAME",
+        help="mix, rate and bursts of a sort of day: quiet, dinstall, mass-bug-filing, transition,"
+        " list-outage; --mix, --rate and --faults change them",
     )
     parser.add_argument(
         "--seed", type=int, default=1, metavar="S", help="the same seed gives the same bytes"
@@ -67,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--faults",
         type=_faults,
-        default=(),
+        default=None,
         metavar="WORD,...",
         help="what goes wrong: duplicate, truncated, latin1, forged, redelivered, or all",
     )
@@ -88,7 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
     from mailbridge import traffic
     from mailbridge.errors import UsageError
 
-    count, rate = arguments.count, arguments.rate
+    day = arguments.profile or traffic.EVEN
+    count, rate = arguments.count, day.rate if arguments.rate is None else arguments.rate
     if count < 0 or rate < 0:
         raise UsageError("--count and --rate cannot be negative")
     if count == _ENDLESS and not rate:
@@ -96,7 +108,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.mbox == arguments.expect == "-":
         raise UsageError("--mbox - and --expect - cannot both be standard output")
 
-    posts = traffic.mails(arguments.seed, mix=arguments.mix or traffic.MIX, faults=arguments.faults)
+    faults = day.faults if arguments.faults is None else arguments.faults
+    posts = traffic.mails(arguments.seed, mix=arguments.mix or day.mix, faults=faults)
     delivered, known = 0, set[str]()
     with (
         _delivery(arguments) as (deliver, place),
@@ -108,7 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
             for post in itertools.islice(posts, count or None):
                 if rate:
                     # By the clock, not by the pause: late mails catch up, the rate holds.
-                    time.sleep(max(0.0, began + delivered / rate - time.monotonic()))
+                    time.sleep(max(0.0, began + day.due(delivered, rate) - time.monotonic()))
                 deliver(post.raw, delivered)
                 delivered += 1
                 for news in post.news:
@@ -204,6 +217,14 @@ def _address(text: str) -> tuple[str, int]:
     if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
         raise argparse.ArgumentTypeError(f"{text!r}: HOST:PORT, as localhost:25")
     return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _profile(text: str) -> Profile:
+    from mailbridge.traffic import PROFILES
+
+    if text not in PROFILES:
+        raise argparse.ArgumentTypeError(f"{text!r}: one of {', '.join(PROFILES)}")
+    return PROFILES[text]
 
 
 def _mix(text: str) -> dict[str, int]:

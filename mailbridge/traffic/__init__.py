@@ -9,9 +9,24 @@ from __future__ import annotations
 
 from mailbridge.traffic.mbox import in_mbox
 from mailbridge.traffic.mda import deliver
+from mailbridge.traffic.profile import EVEN, PROFILES, Profile
 from mailbridge.traffic.smtp import Smtp
 from mailbridge.traffic.stage import Stage
 from mailbridge.traffic.stream import FAULTS, MIX, WORDS, mails
 from mailbridge.traffic.tale import News, Post
 
-__all__ = ["FAULTS", "MIX", "WORDS", "News", "Post", "Smtp", "Stage", "deliver", "in_mbox", "mails"]
+__all__ = [
+    "EVEN",
+    "FAULTS",
+    "MIX",
+    "PROFILES",
+    "WORDS",
+    "News",
+    "Post",
+    "Profile",
+    "Smtp",
+    "Stage",
+    "deliver",
+    "in_mbox",
+    "mails",
+]
