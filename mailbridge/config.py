@@ -6,11 +6,9 @@ Every error names the file, the key and, for a word we do not know, the nearest 
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import socket
-import tomllib
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_type_hints
 
@@ -183,6 +181,9 @@ def load(path: Path | None) -> Config:
     """
     if path is None:
         return Config()
+    # (Many a command starts without a file: what reads one is loaded with it.)
+    import tomllib  # noqa: PLC0415
+
     try:
         raw = path.read_bytes()
         tree = tomllib.loads(raw.decode("utf-8"))
@@ -372,6 +373,8 @@ def _explained(text: str, tree: dict[str, Any]) -> str:
     path = re.sub(r"\[[0-9]+\]", "", place)
     if unknown:
         words = [field.name for field in msgspec.structs.fields(_TABLES.get(path, Config))]
+        import difflib  # noqa: PLC0415 - for the one error
+
         near = difflib.get_close_matches(unknown["key"], words, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(words)}"
         key = _named(f"{place}.{unknown['key']}".lstrip("."), tree)

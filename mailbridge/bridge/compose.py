@@ -7,7 +7,6 @@ they both give, and which looks into keyrings.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -394,6 +393,8 @@ def _written(mail: Mail, arrived: datetime) -> str | None:
 def _check_words(source: Source, key: str, words: tuple[str, ...], known: list[str]) -> None:
     for word in words:
         if word not in known:
+            import difflib  # noqa: PLC0415 - for the one error
+
             near = difflib.get_close_matches(word, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else "'mailbridge kinds' lists them"
             raise ConfigError(f"source {source.name!r}: {key}: {word!r} is not known; {hint}")
