@@ -260,6 +260,7 @@ def test_a_dry_run_tells_what_then_comes_of_the_mails(
             row["mails"] for row in told["reasons"] if row["outcome"] == outcome
         )
     assert all(row["reason"] for row in told["reasons"])
+    assert {"same-mail", "same-news"} <= {row["code"] for row in told["reasons"]}
 
 
 def test_a_dry_run_makes_no_state(
