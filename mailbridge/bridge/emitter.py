@@ -18,9 +18,10 @@ from typing import Any, Final
 import msgspec
 
 from mailbridge import keyring
+from mailbridge.bridge.curve import curve_of
 from mailbridge.bridge.sending import send_all
 from mailbridge.bridge.state import make
-from mailbridge.config import Config, default_config, default_state, load, qualified_name
+from mailbridge.config import Config, Submit, default_config, default_state, load, qualified_name
 from mailbridge.errors import BadInput, NeedsOperator, NotPermitted, TryAgain
 from mailbridge.event import FORMAT, MAX_EVENT_BYTES, canonical, is_tag
 from mailbridge.outbox import Outbox, SenderLock, entity_of
@@ -70,7 +71,7 @@ def emit(  # noqa: PLR0913 - each has a default that does
     config = load(default_config())
     with opened(Path(state) if state else default_directory(), entity) as emitter:
         told = emitter.add(tag, data, uuid=uuid, author=author)
-        emitter.send([to] if to else relays(config), timeout=timeout)
+        emitter.send([to] if to else relays(config), timeout=timeout, submit=config.submit)
     return told
 
 
@@ -132,9 +133,12 @@ class Emitter:
             self.outbox.emit(fields, mail=None, backfill=False)
         return told
 
-    def send(self, to: list[str], *, timeout: float = TIMEOUT) -> None:
+    def send(
+        self, to: list[str], *, timeout: float = TIMEOUT, submit: Submit | None = None
+    ) -> None:
         """
-        Return when each relay of *to* has everything; all stays kept otherwise.
+        Return when each relay of *to* has everything; all stays kept otherwise.  What *submit*
+        says of CURVE holds for each.
 
         Raises `TryAgain` where one does not answer within *timeout* seconds, `NotPermitted` where
         it does not take what this key emits.
@@ -143,7 +147,13 @@ class Emitter:
         if lock is None:
             return
         try:
-            send_all(self.outbox, to, patience=timeout, hopeless=lambda relay: relay.is_held)
+            send_all(
+                self.outbox,
+                to,
+                patience=timeout,
+                curve=curve_of(submit or Submit(), self.directory, self.key.entity),
+                hopeless=lambda relay: relay.is_held,
+            )
             # (No bridge does its rounds here; at each call a little is enough.)
             self.outbox.ageing.compact(datetime.now(UTC) - KEEP)
         except TryAgain as error:

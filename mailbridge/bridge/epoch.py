@@ -10,7 +10,7 @@ from typing import Final
 from mailbridge.bridge.submit import ask_for_epoch
 from mailbridge.errors import NeedsOperator
 from mailbridge.outbox import Outbox
-from mailbridge.wire.sockets import Context
+from mailbridge.wire.sockets import Context, Curve
 
 log = logging.getLogger("mailbridge.epoch")
 
@@ -27,13 +27,14 @@ def check(outbox: Outbox) -> None:
         )
 
 
-def begin(
+def begin(  # noqa: PLR0913 - each is named at the call
     outbox: Outbox,
     context: Context,
     relays: Sequence[str],
     *,
     entity: str,
     timeout: float = TIMEOUT,
+    curve: Curve | None = None,
 ) -> None:
     """
     Begin a new feed, linked to the newest head that any of *relays* has of *entity*.
@@ -47,7 +48,9 @@ def begin(
     if relays:
         heads = {}
     for endpoint in relays:
-        feeds, uuids = ask_for_epoch(context, endpoint, outbox, entity=entity, timeout=timeout)
+        feeds, uuids = ask_for_epoch(
+            context, endpoint, outbox, entity=entity, timeout=timeout, curve=curve
+        )
         for feed, head in feeds.items():
             if head[0]:
                 heads[feed] = max(heads.get(feed, head), head, key=lambda one: one[0])

@@ -17,6 +17,7 @@ from mailbridge.errors import NeedsOperator, TryAgain
 from mailbridge.event import FORMAT, NAMESPACE, event_uuid
 from mailbridge.outbox import SenderLock
 from mailbridge.signing import SigningKey
+from mailbridge.wire.sockets import Curve
 
 RETIRED: Final = ".retired"
 """Ending of a secret key that signs no more.  Its public half stays: what it signed is read."""
@@ -25,7 +26,12 @@ _TAG: Final = f"{NAMESPACE}.{NextKey.NAME}"
 
 
 def rotate(
-    state: State, new_id: str, relays: Sequence[str], *, timeout: float = PATIENCE
+    state: State,
+    new_id: str,
+    relays: Sequence[str],
+    *,
+    timeout: float = PATIENCE,
+    curve: Curve | None = None,
 ) -> SigningKey:
     """
     Give the outbox of *state* the key *new_id*, made where it is missing, and return it.
@@ -40,7 +46,7 @@ def rotate(
     try:
         key = _named(state, new_id)
         try:
-            send_all(state.outbox, relays, patience=timeout)
+            send_all(state.outbox, relays, patience=timeout, curve=curve)
         except TryAgain as error:
             raise TryAgain(
                 f"{error}; the old key signs on until the relay has its last event: run this again"

@@ -13,7 +13,7 @@ from mailbridge.bridge import epoch
 from mailbridge.bridge.submit import RelayTarget
 from mailbridge.errors import NotPermitted, TryAgain
 from mailbridge.outbox import Outbox
-from mailbridge.wire.sockets import make_context
+from mailbridge.wire.sockets import Curve, make_context
 
 PATIENCE: Final = 30.0
 """Seconds without any progress after which a relay is not there."""
@@ -24,6 +24,7 @@ def send_all(
     relays: Sequence[str],
     *,
     patience: float = PATIENCE,
+    curve: Curve | None = None,
     hopeless: Callable[[RelayTarget], bool] = lambda _: False,
 ) -> None:
     """
@@ -37,7 +38,7 @@ def send_all(
         context = make_context()
         stack.callback(context.term)
         for relay in relays:
-            target = RelayTarget(context, relay, outbox, ancestors=outbox.ancestors())
+            target = RelayTarget(context, relay, outbox, ancestors=outbox.ancestors(), curve=curve)
             stack.callback(target.close)
             gone, waiting = time.monotonic() + patience, outbox.head().seq + 1
             while True:

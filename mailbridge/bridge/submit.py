@@ -16,11 +16,12 @@ import msgspec
 import zmq
 
 from mailbridge import failpoint
+from mailbridge.bridge.curve import Entrance
 from mailbridge.bridge.target import Ledger
 from mailbridge.errors import MalformedEvent, NeedsOperator, TryAgain
 from mailbridge.event import canonical, parse_json
 from mailbridge.feed import Head
-from mailbridge.wire.sockets import WINDOW, Context, submitter
+from mailbridge.wire.sockets import WINDOW, Context, Curve, submitter
 
 log = logging.getLogger("mailbridge.submit")
 
@@ -60,7 +61,7 @@ class Answer(msgspec.Struct, kw_only=True):
 class RelayTarget:
     """One relay of ours that everything in the outbox goes to.  See `target.Target`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is named at the call
         self,
         context: Context,
         endpoint: str,
@@ -68,6 +69,7 @@ class RelayTarget:
         *,
         name: str = "",
         ancestors: Collection[str] = (),
+        curve: Curve | None = None,
     ) -> None:
         """
         Connect to *endpoint*, remembered by *name* where its port may change.
@@ -80,7 +82,8 @@ class RelayTarget:
         self._feed: Final = ledger.head().feed
         self._known: Final = ledger.acknowledged(self.name)
         # (Behind what may fail: an open socket keeps its context from ending.)
-        self._socket: Final = submitter(context, endpoint)
+        self._socket: Final = submitter(context, endpoint, curve=curve)
+        self._entrance: Final = Entrance(self._socket, endpoint, curve)
         self._agreed = False
         """The relay's head is known, and ours goes on from there."""
         self._owed = False
@@ -105,12 +108,14 @@ class RelayTarget:
 
     @property
     def sockets(self) -> Sequence[zmq.Socket[bytes]]:
-        """The one socket."""
-        return (self._socket,)
+        """Its socket, and what tells of handshakes."""
+        return (self._socket, self._entrance.socket)
 
     def turn(self, now: float) -> float:
         """Take what the relay said, send what is due, and return when the next turn is."""
         before = self._acked
+        if refused := self._entrance.turn(now):
+            self._refused(refused, now)
         while (answer := self._receive()) is not None:
             self._take(answer, now)
         if self._acked > before:
@@ -122,7 +127,7 @@ class RelayTarget:
         due = max(self._head_at, self._held_until)
         if not self._agreed or self._sent > self._acked:
             due = min(due, max(self._resend_at, self._held_until))
-        return due
+        return min(due, self._entrance.due)
 
     def status(self) -> str:
         """Return how far the relay is, or what is wrong with it."""
@@ -168,7 +173,8 @@ class RelayTarget:
         return self._agreed and not self.waiting
 
     def close(self) -> None:
-        """Close the socket."""
+        """Close the sockets."""
+        self._entrance.close()
         self._socket.close(linger=0)
 
     # -- sending -----------------------------------------------------------------------------------
@@ -215,6 +221,15 @@ class RelayTarget:
             log.warning("%s does not answer; mail is taken in, events wait", self.name)
         self._resend_at = now + self._patience
         self._patience = min(2 * self._patience, RESEND_MAX)
+
+    def _refused(self, why: str, now: float) -> None:
+        """Tell once that it does not let us in; the events wait."""
+        if why != self._reason:
+            log.error("%s %s; events wait", self.name, why)
+        self._reason = why
+        # (Once it does, nobody shall have to wait for a timer that silence made long.)
+        self._patience = min(self._patience, 4 * RESEND)
+        self._resend_at = min(self._resend_at, now + self._patience)
 
     def _give(self, frames: list[bytes]) -> bool:
         try:
@@ -378,14 +393,16 @@ class RelayTarget:
         self._resend_at = now + RESEND
 
 
-def ask_head(context: Context, endpoint: str, ledger: Ledger, *, timeout: float) -> Answer:
+def ask_head(
+    context: Context, endpoint: str, ledger: Ledger, *, timeout: float, curve: Curve | None = None
+) -> Answer:
     """
     Return how far the relay is with the feeds of our entity, once.
 
     Waits at most *timeout* seconds.  Raises `TryAgain` if no answer comes, `NeedsOperator` where
     the relay does not let us ask.
     """
-    socket = submitter(context, endpoint)
+    socket = submitter(context, endpoint, curve=curve)
     try:
         return _head(socket, endpoint, ledger, timeout)
     finally:
@@ -400,15 +417,21 @@ def _head(socket: zmq.Socket[bytes], endpoint: str, ledger: Ledger, timeout: flo
     return head
 
 
-def ask_for_epoch(
-    context: Context, endpoint: str, ledger: Ledger, *, entity: str, timeout: float
+def ask_for_epoch(  # noqa: PLR0913 - each is named at the call
+    context: Context,
+    endpoint: str,
+    ledger: Ledger,
+    *,
+    entity: str,
+    timeout: float,
+    curve: Curve | None = None,
 ) -> tuple[dict[str, tuple[int, str | None]], set[str]]:
     """
     Return (the heads of *entity*'s feeds, the uuids of its events) that the relay has.
 
     Waits at most *timeout* seconds for each answer.  Raises `TryAgain` if none comes.
     """
-    socket = submitter(context, endpoint)
+    socket = submitter(context, endpoint, curve=curve)
     try:
         head = _head(socket, endpoint, ledger, timeout)
         uuids: set[str] = set()

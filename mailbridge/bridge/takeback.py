@@ -6,13 +6,14 @@ import logging
 from contextlib import ExitStack
 from typing import Final
 
+from mailbridge.bridge.curve import curve_of
 from mailbridge.bridge.state import State
 from mailbridge.bridge.submit import ask_head
 from mailbridge.config import Config
 from mailbridge.errors import NeedsOperator, TryAgain
 from mailbridge.journal import Journal
 from mailbridge.outbox import SenderLock, Stored
-from mailbridge.wire.sockets import make_context
+from mailbridge.wire.sockets import Curve, make_context
 
 log = logging.getLogger("mailbridge.takeback")
 
@@ -43,7 +44,7 @@ def take_back(config: Config, state: State, seq: int, *, offline: bool) -> Store
                     " published; --offline is your word that it was not this event"
                 )
             relays = () if embedded else config.submit.to or (config.relay.submit,)
-            _ask(state, relays, seq)
+            _ask(state, relays, seq, curve_of(config.submit, state.directory, state.key.entity))
         dropped = state.outbox.drop(seq)
     finally:
         lock.release()
@@ -51,13 +52,13 @@ def take_back(config: Config, state: State, seq: int, *, offline: bool) -> Store
     return dropped
 
 
-def _ask(state: State, relays: tuple[str, ...], seq: int) -> None:
+def _ask(state: State, relays: tuple[str, ...], seq: int, curve: Curve | None) -> None:
     with ExitStack() as stack:
         context = make_context()
         stack.callback(context.term)
         for relay in relays:
             try:
-                answer = ask_head(context, relay, state.outbox, timeout=TIMEOUT)
+                answer = ask_head(context, relay, state.outbox, timeout=TIMEOUT, curve=curve)
             except TryAgain as error:
                 raise TryAgain(
                     f"{relay} does not answer, and may have event {seq}; start it, or --offline is"

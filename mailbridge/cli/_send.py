@@ -15,6 +15,7 @@ def send(config: Config, ours: Bridge, endpoint: str) -> str:
 
     A bridge that runs on this state does it itself.  Raises `TryAgain` if a relay does not answer.
     """
+    from mailbridge.bridge.curve import curve_of
     from mailbridge.bridge.sending import send_all
     from mailbridge.errors import TryAgain
     from mailbridge.outbox import SenderLock
@@ -25,7 +26,8 @@ def send(config: Config, ours: Bridge, endpoint: str) -> str:
         return "the bridge that runs on this state sends them"
     try:
         relays = [endpoint] if endpoint else config.submit.to or [config.relay.submit]
-        send_all(ours.state.outbox, relays)
+        curve = curve_of(config.submit, ours.state.directory, ours.state.key.entity)
+        send_all(ours.state.outbox, relays, curve=curve)
     finally:
         lock.release()
     return "received by the relay"

@@ -48,30 +48,39 @@ def run(arguments: argparse.Namespace) -> int:
     import msgspec
 
     from mailbridge.bridge import epoch
+    from mailbridge.bridge.curve import curve_of
     from mailbridge.bridge.serve import bridge
     from mailbridge.bridge.submit import RelayTarget
     from mailbridge.bridge.target import Target
     from mailbridge.cli._gateway import configured, with_maildirs
     from mailbridge.cli._health import listening
-    from mailbridge.service import StopSignal, set_up_logging
+    from mailbridge.service import HangUp, StopSignal, set_up_logging
     from mailbridge.wire.sockets import make_context
 
     set_up_logging()
-    config = with_maildirs(configured(arguments), arguments)
-    config = msgspec.structs.replace(config, submit=_submit(config.submit, arguments))
-    _check_asked(config)
+
+    def read() -> Config:
+        config = with_maildirs(configured(arguments), arguments)
+        config = msgspec.structs.replace(config, submit=_submit(config.submit, arguments))
+        _check_asked(config)
+        return config
+
+    config = read()
     to, lighthouse = config.submit.to, config.submit.lighthouse
     with ExitStack() as stack:
         stop = stack.enter_context(StopSignal())
+        hangup = stack.enter_context(HangUp(stop))
         port = stack.enter_context(listening(arguments.health, config.health.listen))
         ours = stack.enter_context(bridge(config, accept_test=arguments.accept_test))
         outbox, entity = ours.state.outbox, ours.state.key.entity
+        curve = curve_of(config.submit, ours.state.directory, entity)
         context = make_context()
         stack.callback(context.destroy, linger=0)
         if arguments.new_epoch:
-            epoch.begin(outbox, context, to, entity=entity)
+            epoch.begin(outbox, context, to, entity=entity, curve=curve)
         targets: list[Target] = [
-            RelayTarget(context, endpoint, outbox, ancestors=outbox.ancestors()) for endpoint in to
+            RelayTarget(context, endpoint, outbox, ancestors=outbox.ancestors(), curve=curve)
+            for endpoint in to
         ]
         ready = [f"submit={endpoint}" for endpoint in to]
         if lighthouse:
@@ -80,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
             targets.append(LighthouseTarget(context, lighthouse, outbox))
             ready = [f"submit={lighthouse.submit}", f"publish={lighthouse.publish}"]
         words = " ".join([*ready, f"key={entity}"]) + port.word
-        ours.run(targets, stop, words, health=port.health)
+        ours.run(targets, stop, words, health=port.health, hangup=hangup, reread=read)
     return 0
 
 
@@ -110,11 +119,13 @@ def _submit(submit: Submit, arguments: argparse.Namespace) -> Submit:
                 " tcp://127.0.0.1:5571,tcp://127.0.0.1:5572"
             )
         return Targets(
-            to=tuple(arguments.submit), lighthouse=Lighthouse(submit=pair[0], publish=pair[1])
+            to=tuple(arguments.submit),
+            lighthouse=Lighthouse(submit=pair[0], publish=pair[1]),
+            curve_server=submit.curve_server,
         )
     if arguments.submit:
-        return Targets(to=tuple(arguments.submit))
+        return Targets(to=tuple(arguments.submit), curve_server=submit.curve_server)
     if not submit.to and not submit.lighthouse:
         # The relay of this machine, as `mailbridge relay` binds where nobody says otherwise.
-        return Targets(to=(SUBMIT,))
+        return Targets(to=(SUBMIT,), curve_server=submit.curve_server)
     return submit

@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
             told = emitter.add(arguments.tag, data, uuid=arguments.uuid, author=arguments.author)
             print(told, flush=True)
         to = [arguments.submit] if arguments.submit else relays(config)
-        emitter.send(to, timeout=arguments.timeout)
+        emitter.send(to, timeout=arguments.timeout, submit=config.submit)
     return 0
 
 

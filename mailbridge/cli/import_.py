@@ -86,7 +86,7 @@ def relay_of(loaded: Config, state: Path) -> Iterator[str]:
 
     free = "tcp://127.0.0.1:0"
     settings = msgspec.structs.replace(
-        loaded.relay, submit=free, publish=free, read=free, upstream=(), peer=()
+        loaded.relay, submit=free, publish=free, read=free, upstream=(), peer=(), curve=False
     )
     ours = keyring.load(state, "mailbridge", loaded.entity or None)
     own = {ours.entity: ours.verify_key} if ours else {}

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mailbridge.signing import Last
 
-SUMMARY = "Keys: new, show, list, trust, revoke, rotate"
+SUMMARY = "Keys: new, show, list, trust, revoke, rotate, curve, allow"
 GROUP = "keys, trust, proof"
 EXAMPLE = "mailbridge key trust debexpo.example.org.key --tags 'org.example.mentors.*'"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(
-        dest="action", required=True, metavar="new|show|list|trust|revoke|rotate"
+        dest="action", required=True, metavar="new|show|list|trust|revoke|rotate|curve|allow"
     )
 
     def action(name: str, summary: str, example: str) -> argparse.ArgumentParser:
@@ -81,7 +81,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rotate.add_argument(
         "--timeout", type=float, default=30.0, metavar="SECONDS", help="for the relay (default: 30)"
     )
-    for each in (new, show, list_, trust, revoke, rotate):
+    curve = action(
+        "curve",
+        "Print our own CurveZMQ keys, public half, and their files; made where they are missing",
+        "curve --state /var/lib/mailbridge",
+    )
+    allow = action(
+        "allow",
+        "Let a source connect to this machine's relay by its CurveZMQ key ([relay] curve)",
+        "allow mailbridge.lists.example.org.curve",
+    )
+    allow.add_argument("file", metavar="FILE", type=Path, help="its public CurveZMQ key file")
+    for each in (new, show, list_, trust, revoke, rotate, curve, allow):
         each.add_argument("--state", type=Path, metavar="DIR", help="the state directory")
     for each in (show, list_):
         each.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -101,6 +112,10 @@ def run(arguments: argparse.Namespace) -> int:
         _list(state, as_json=arguments.json)
     elif arguments.action == "trust":
         _trust(arguments.file, state, arguments.tags)
+    elif arguments.action == "curve":
+        _curve(state, arguments.config)
+    elif arguments.action == "allow":
+        print(keyring.allow_curve(state, arguments.file))
     elif arguments.action == "rotate":
         _rotate(arguments, state)
     else:
@@ -175,6 +190,27 @@ def _trust(path: Path, state: Path, tags: list[str] | None) -> None:
     print(f"{key.entity} {key.fingerprint} is trusted; it may emit {may}", file=sys.stderr)
 
 
+def _curve(state: Path, file: Path | None) -> None:
+    from mailbridge import config, keyring
+    from mailbridge.errors import NeedsOperator
+
+    entity = config.load(file or config.default_config()).entity or None
+    own = (
+        keyring.load(state, "mailbridge", entity),
+        keyring.load(state, "relay"),
+        keyring.load(state, "emit"),
+    )
+    found = [key.entity for key in own if key]
+    if not found:
+        raise NeedsOperator(
+            f"{state / 'keys'}: no key yet that one of CurveZMQ could belong to; start what it is"
+            " for once, or 'mailbridge key new relay.NAME' (mailbridge.NAME for a bridge)"
+        )
+    for name in found:
+        pair = keyring.ensure_curve(state, name)
+        print(f"{keyring.curve_paths(state, name)[1]}  {pair.public.decode()}")
+
+
 def _limit(last: Last | None) -> list[str]:
     if last is None:
         return []
@@ -205,6 +241,7 @@ def _rotate(arguments: argparse.Namespace, state: Path) -> None:
 
     from mailbridge import config as configuration
     from mailbridge import service
+    from mailbridge.bridge.curve import curve_of
     from mailbridge.bridge.emitter import relays
     from mailbridge.bridge.rotate import rotate
     from mailbridge.bridge.state import opened
@@ -226,7 +263,8 @@ def _rotate(arguments: argparse.Namespace, state: Path) -> None:
     with opened(config) as ours:
         old = ours.key.entity
         to = arguments.submit or relays(config)
-        key = rotate(ours, arguments.id, to, timeout=arguments.timeout)
+        curve = curve_of(config.submit, ours.directory, old)
+        key = rotate(ours, arguments.id, to, timeout=arguments.timeout, curve=curve)
     public = state / "keys" / f"{key.entity}.key"
     print(public)
     print(

@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     from mailbridge.cli._gateway import configured, with_maildirs
     from mailbridge.cli._health import listening
     from mailbridge.relay import Relay
-    from mailbridge.service import StopSignal, set_up_logging
+    from mailbridge.service import HangUp, StopSignal, set_up_logging
     from mailbridge.wire.sockets import make_context
 
     set_up_logging()
@@ -54,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     with ExitStack() as stack:
         stop = stack.enter_context(StopSignal())
+        hangup = stack.enter_context(HangUp(stop))
         port = stack.enter_context(listening(arguments.health, config.health.listen))
         ours = stack.enter_context(bridge(config, accept_test=arguments.accept_test))
         key = ours.state.key
@@ -71,15 +72,29 @@ def run(arguments: argparse.Namespace) -> int:
         stack.callback(context.destroy, linger=0)
         submit, publish, read = relay.endpoints
         outbox = ours.state.outbox
+        curve = relay.own_curve
         if arguments.new_epoch:
-            epoch.begin(outbox, context, [_reachable(submit)], entity=key.entity)
+            epoch.begin(outbox, context, [_reachable(submit)], entity=key.entity, curve=curve)
         target = RelayTarget(
-            context, _reachable(submit), outbox, name="relay", ancestors=outbox.ancestors()
+            context,
+            _reachable(submit),
+            outbox,
+            name="relay",
+            ancestors=outbox.ancestors(),
+            curve=curve,
         )
         ready = f"submit={submit} publish={publish} read={read} key={key.entity}{port.word}"
         tail = f"mailbridge tail {_reachable(read)}{state_option(config)}"
         words = f"{ready} | '{tail}' shows events"
-        ours.run([target], stop, words, health=port.health, healthy=lambda: relay.healthy)
+        ours.run(
+            [target],
+            stop,
+            words,
+            health=port.health,
+            healthy=lambda: relay.healthy,
+            hangup=hangup,
+            reread=lambda: with_maildirs(configured(arguments), arguments),
+        )
         if relay.failure:
             raise relay.failure
     return 0

@@ -161,6 +161,14 @@ class Relay:
         return self._intake.counts
 
     @property
+    def own_curve(self) -> sockets.Curve | None:
+        """What its own process connects to it with; None where it takes anybody."""
+        if not self._settings.curve:
+            return None
+        pair = keyring.ensure_curve(self._state, self.key.entity)
+        return sockets.Curve(pair.public, *pair)
+
+    @property
     def healthy(self) -> bool:
         """Whether its thread still does its rounds."""
         return self.failure is None and time.monotonic() - self._turned < STUCK_SECONDS
