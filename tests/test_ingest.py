@@ -399,3 +399,15 @@ def test_an_ingest_that_is_killed_in_the_middle_and_run_again_doubles_and_loses_
     for event, news in zip(found, expected, strict=True):
         assert event.tag == news["tag"]
         assert event.data.items() >= news["data"].items()
+
+
+def test_one_word_names_several_mboxes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As the shell writes `--mbox 2024-*.mbox`."""
+    for n in (1, 2):
+        mail = upload(n).replace(b"\nFrom ", b"\n>From ")
+        (tmp_path / f"{n}.mbox").write_bytes(b"From x Fri Nov 20 12:00:00 2026\n" + mail)
+    files = [str(tmp_path / f"{n}.mbox") for n in (1, 2)]
+
+    assert main(["ingest", "--mbox", *files, "--state", str(tmp_path / "state"), "--json"]) == 0
+    told = [json.loads(line)["outcome"] for line in capsys.readouterr().out.splitlines()]
+    assert told == ["events", "events"]

@@ -29,11 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--mbox",
-        action="append",
+        action="extend",
+        nargs="+",
         default=[],
         type=Path,
         metavar="FILE",
-        help="an mbox, as list archives offer it (repeatable)",
+        help="mboxes, as list archives offer them (repeatable)",
     )
     parser.add_argument(
         "--maildir",
