@@ -435,3 +435,66 @@ def test_a_health_port_in_use_is_told_and_no_mail_waits_for_it(
         assert "health" not in daemon.ready()
         daemon.says(rf"health: {server.address} is in use; .*; we go on without")
         assert daemon.stop() == 0
+
+
+# -- the alerts ------------------------------------------------------------------------------------
+
+ALERTS: Final = Path(__file__).parent.parent / "systemd" / "mailbridge.alerts.yml"
+
+FIRING: Final = """
+rule_files: [{alerts}]
+evaluation_interval: 1m
+tests:
+  - interval: 1m
+    input_series:
+      - {{series: 'mailbridge_ready{{instance="a"}}', values: '1 0x30'}}
+      - series: 'mailbridge_canary_age_seconds{{instance="a",through="relay"}}'
+        values: '5 5 400x30'
+      - {{series: 'mailbridge_source_silent{{instance="a",source="changes"}}', values: '0 1x30'}}
+      - {{series: 'mailbridge_list_missing_total{{instance="a",list="x"}}', values: '0 0 0 2x30'}}
+    alert_rule_test:
+      - eval_time: 5m
+        alertname: MailbridgeNotReady
+      - eval_time: 20m
+        alertname: MailbridgeNotReady
+        exp_alerts:
+          - exp_labels: {{severity: page, instance: a}}
+            exp_annotations:
+              summary: "a: mail does not become events"
+              mend: "its /ready tells why; mailbridge doctor"
+      - eval_time: 20m
+        alertname: MailbridgeCanaryLost
+        exp_alerts:
+          - exp_labels: {{severity: page, instance: a, through: relay}}
+            exp_annotations:
+              summary: "a: no canary came through relay for 6m 40s"
+              mend: "mailbridge status; mailbridge doctor --send-test ADDRESS"
+      - eval_time: 20m
+        alertname: MailbridgeListGap
+        exp_alerts:
+          - exp_labels: {{severity: ticket, instance: a, list: x}}
+            exp_annotations:
+              summary: "a: mails of x did not come"
+              mend: "look for their numbers in its archive; mailbridge ingest takes them"
+"""
+
+
+@pytest.mark.needs_program("promtool")
+def test_the_alerts_load_in_prometheus_and_go_off_when_they_should(tmp_path: Path) -> None:
+    tests = tmp_path / "tests.yml"
+    tests.write_text(FIRING.format(alerts=ALERTS))
+
+    for words in (("check", "rules", ALERTS), ("test", "rules", tests)):
+        done = subprocess.run(["promtool", *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_figure_that_an_alert_looks_at_is_told(health: Health) -> None:
+    health.relay = RELAY
+    told = set(re.findall(r"(?m)^# TYPE (\S+) ", prometheus.text(health)))
+    asked = set(
+        re.findall(r"mailbridge_\w+", "".join(re.findall(r"expr: (.*)", ALERTS.read_text())))
+    )
+
+    assert asked
+    assert asked - told == set()

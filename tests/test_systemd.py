@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from tests.daemons import LOOPBACK, PATIENCE, Daemon, make_maildir, put, read_events, upload
+
 SHIPPED: Final = Path(__file__).parent.parent / "systemd"
 UNITS: Final = ("mailbridge.service", "mailbridge-relay.service")
+SINK: Final = "mailbridge-sink@.service"
 PROGRAM: Final = "opt/mailbridge/bin/mailbridge"
 
 
@@ -22,6 +28,7 @@ def root(tmp_path: Path) -> Path:
     installed = {
         "etc/systemd/system/mailbridge.service": "mailbridge.service",
         "etc/systemd/system/mailbridge-relay.service": "mailbridge-relay.service",
+        f"etc/systemd/system/{SINK}": SINK,
         "usr/lib/sysusers.d/mailbridge.conf": "mailbridge.sysusers.conf",
         "usr/lib/tmpfiles.d/mailbridge.conf": "mailbridge.tmpfiles.conf",
     }
@@ -29,7 +36,9 @@ def root(tmp_path: Path) -> Path:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(SHIPPED / name, tmp_path / path)
     (tmp_path / PROGRAM).parent.mkdir(parents=True)
-    (tmp_path / PROGRAM).touch(mode=0o755)
+    (tmp_path / "bin").mkdir(exist_ok=True)
+    for program in (PROGRAM, "bin/bash", "bin/kill"):
+        (tmp_path / program).touch(mode=0o755)
     return tmp_path
 
 
@@ -45,6 +54,94 @@ def test_systemd_finds_nothing_to_say_about_the_units(root: Path) -> None:
     done = _said("systemd-analyze", "verify", f"--root={root}", "--man=no", *UNITS)
 
     assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.fault(104)
+@pytest.mark.needs_program("systemd-analyze")
+def test_systemd_finds_nothing_to_say_about_a_sink(root: Path) -> None:
+    name = SINK.replace("@", "@bugs")
+    done = _said("systemd-analyze", "verify", f"--root={root}", "--man=no", name)
+
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.fault(104)
+@pytest.mark.needs_program("systemd-analyze")
+def test_a_sink_is_exposed_hardly_more_than_what_feeds_it() -> None:
+    done = _said("systemd-analyze", "security", "--offline=true", "--threshold=15", SHIPPED / SINK)
+
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_sink_is_closed_as_the_units_are() -> None:
+    differ = {
+        *("Description", "After", "Wants", "ConditionFileIsExecutable", "Type", "Environment"),
+        *(
+            "EnvironmentFile",
+            "ExecStart",
+            "ExecReload",
+            "User",
+            "Group",
+            "DynamicUser",
+            "StateDirectory",
+        ),
+        *("ConfigurationDirectory", "LoadCredential", "RestartSec", "InaccessiblePaths"),
+        *("RestartPreventExitStatus", "TimeoutStartSec", "WatchdogSec"),
+    }
+    sink, bridge = (
+        {key: value for key, value in _settings(unit).items() if key not in differ}
+        for unit in (SINK, UNITS[0])
+    )
+
+    assert sink == bridge
+    assert _settings(SINK)["InaccessiblePaths"] == [
+        "-/var/lib/mailbridge -/var/lib/mailbridge-relay"
+    ]
+
+
+@pytest.mark.needs_program("bash")
+def test_a_sink_s_program_gets_each_event_and_the_next_one_goes_on_where_it_died(
+    tmp_path: Path,
+) -> None:
+    """The unit's own command, with other paths, as systemd would start it twice."""
+    maildir, state = make_maildir(tmp_path / "Maildir"), tmp_path / "state"
+    (tmp_path / "cursor").mkdir()
+    program = tmp_path / "program"
+    # (One line each time, then it dies; it must have been another each time.)
+    program.write_text('#!/bin/sh\nread -r line && printf "%s\\n" "$line" >>"$OUT" && exit 1\n')
+    program.chmod(0o755)
+    (command,) = _settings(SINK)["ExecStart"]
+    shell, _, line = command.partition(" -c ")
+    line = line.strip("'").replace("$$", "$").replace("/etc/mailbridge/sinks/%i", str(program))
+    line = line.replace("/opt/mailbridge/bin/mailbridge", f"{sys.executable} -m mailbridge")
+    line = line.replace("/etc/mailbridge/trusted", str(tmp_path / "trusted"))
+    out = tmp_path / "out"
+    words = ("run", "--maildir", maildir, "--state", state, *LOOPBACK, "--existing", "emit")
+    with Daemon(*words) as daemon:
+        ready = daemon.ready()
+        shutil.copytree(state / "keys", tmp_path / "trusted", ignore=_no_secrets)
+        environment = {
+            **os.environ,
+            "URL": ready["read"],
+            "OPTIONS": "--from start --tag _lk.mailbridge.*",
+            "STATE_DIRECTORY": str(tmp_path / "cursor"),
+            "OUT": str(out),
+        }
+        for number in (1, 2):
+            put(maildir, upload(number), f"{number}.a")
+            read_events(ready["read"], state, number)
+            done = subprocess.run(
+                [shell, "-c", line], env=environment, check=False, timeout=PATIENCE
+            )
+            assert done.returncode == 1
+        assert daemon.stop() == 0
+
+    told = [json.loads(line)["data"]["source_name"] for line in out.read_text().splitlines()]
+    assert told == ["package1", "package2"]
+
+
+def _no_secrets(_directory: str, names: list[str]) -> list[str]:
+    return [name for name in names if not name.endswith(".key")]
 
 
 @pytest.mark.needs_program("systemd-analyze")
