@@ -97,6 +97,51 @@ def watchdog_seconds() -> float | None:
     return int(microseconds) / 1e6 if microseconds.isdecimal() else None
 
 
+class HangUp:
+    """
+    SIGHUP as something to wait for: what a service reads is to be read again.
+
+    On a terminal it means what it always did there, and *stop* is told: nobody is left to see us.
+    """
+
+    def __init__(self, stop: StopSignal) -> None:
+        self._stop: Final = stop
+        self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._before: object = None
+
+    def __enter__(self) -> Self:
+        self._before = signal.signal(signal.SIGHUP, self._handle)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        signal.signal(signal.SIGHUP, self._before)  # type: ignore[arg-type]  # what signal() gave us
+        os.close(self._read)
+        os.close(self._write)
+
+    def fileno(self) -> int:
+        """Return what becomes readable when there is something to read again."""
+        return self._read
+
+    def came(self) -> bool:
+        """Say whether it came since this was asked last; however often, it is once."""
+        try:
+            return bool(os.read(self._read, 4096))
+        except BlockingIOError:
+            return False
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        if sys.stderr is not None and sys.stderr.isatty():
+            self._stop.set()
+            return
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._write, b"!")
+
+
 class StopSignal:
     """
     SIGTERM and SIGINT as something to wait for; a context manager of the main thread.
@@ -135,9 +180,14 @@ class StopSignal:
         with contextlib.suppress(BlockingIOError):
             os.write(self._write, b"!")
 
-    def wait(self, seconds: float | None = None) -> bool:
-        """Wait at most *seconds* and say whether it is time to stop."""
-        return bool(select.select([self._read], [], [], seconds)[0])
+    def wait(self, seconds: float | None = None, *, hangup: HangUp | None = None) -> bool:
+        """
+        Wait at most *seconds* and say whether it is time to stop.
+
+        A *hangup* that came ends the waiting, too; who gives it asks it.
+        """
+        fds = [self._read, *([hangup.fileno()] if hangup else [])]
+        return self._read in select.select(fds, [], [], seconds)[0]
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
         self.set()

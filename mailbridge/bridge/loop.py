@@ -27,7 +27,7 @@ from mailbridge.bridge.report import Reporter
 from mailbridge.bridge.target import Target
 from mailbridge.maildir import Watch
 from mailbridge.outbox import DiskFull
-from mailbridge.service import notify
+from mailbridge.service import HangUp, notify
 
 log = logging.getLogger("mailbridge.loop")
 
@@ -111,9 +111,15 @@ class Loop:
         self._watch.start()
         self._look(time.monotonic())
 
-    def run(self, stop: Stop) -> None:
-        """Work until *stop* is readable.  The mail in hand is finished before this returns."""
+    def run(self, stop: Stop, hangup: HangUp | None = None) -> bool:
+        """
+        Work until *stop* is readable, or *hangup* came: say whether it was that.
+
+        The mail in hand is finished before this returns.
+        """
         poller = zmq.Poller()
+        if hangup:
+            poller.register(hangup.fileno(), zmq.POLLIN)
         poller.register(stop.fileno(), zmq.POLLIN)
         poller.register(self._wake, zmq.POLLIN)
         for target in self._targets:
@@ -131,6 +137,9 @@ class Loop:
                 with contextlib.suppress(BlockingIOError):
                     os.eventfd_read(self._wake)
                 self._look_at = -math.inf
+            if hangup and hangup.came():
+                return True
+        return False
 
     def close(self) -> None:
         """Watch no longer."""

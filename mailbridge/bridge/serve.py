@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,16 +15,16 @@ import msgspec
 
 from mailbridge import config as configuration
 from mailbridge import failpoint, kinds, maildir, parsed
-from mailbridge.bridge import compose, epoch
+from mailbridge.bridge import compose, running
 from mailbridge.bridge.attention import Attention
 from mailbridge.bridge.canary import Canaries
 from mailbridge.bridge.deliver import Gateway, Settings
-from mailbridge.bridge.loop import Loop, Stop
+from mailbridge.bridge.loop import Stop
 from mailbridge.bridge.onbus import OnBus
 from mailbridge.bridge.places import Place
 from mailbridge.bridge.prove import Prover
-from mailbridge.bridge.report import Reporter
 from mailbridge.bridge.retry import try_again
+from mailbridge.bridge.running import Surroundings
 from mailbridge.bridge.state import State, make, opened
 from mailbridge.bridge.target import Target
 from mailbridge.bridge.upkeep import Upkeep
@@ -34,10 +33,9 @@ from mailbridge.config import Config, Source
 from mailbridge.errors import ConfigError, StorageFailed
 from mailbridge.event import LANIAKEA_ARCHIVE
 from mailbridge.health import Health
-from mailbridge.inspection import Inspection
 from mailbridge.outbox import Quarantined, SenderLock
 from mailbridge.rules import load as load_rules
-from mailbridge.service import notify, watchdog_seconds
+from mailbridge.service import HangUp
 
 log = logging.getLogger("mailbridge.bridge")
 
@@ -46,6 +44,10 @@ JOURNAL: Final = "journal.db"
 
 SPOOL_NAME: Final = "spool"
 """Name of the source of mail that came by the pipe and that no configured source names."""
+
+
+_AT_START: Final = ("entity", "state", "relay", "submit", "health")
+"""Settings that are read once: sockets, keys and databases are open already."""
 
 
 class Watched(NamedTuple):
@@ -154,6 +156,8 @@ class Bridge:
     ) -> None:
         self.config: Final = config
         self.state: Final = state
+        self._accept_test: Final = accept_test
+        self._on_bus: Final = on_bus
         settled = settings(config, accept_test=accept_test)
         self.attention: Final = Attention(
             config.source,
@@ -194,7 +198,7 @@ class Bridge:
         """
         return try_again(mail, sources, self.state, self.gateway)
 
-    def run(
+    def run(  # noqa: PLR0913 - each is named at the one call
         self,
         targets: Sequence[Target],
         stop: Stop,
@@ -202,54 +206,41 @@ class Bridge:
         *,
         health: Health | None = None,
         healthy: Callable[[], bool] = lambda: True,
+        hangup: HangUp | None = None,
+        reread: Callable[[], Config] = Config,
     ) -> None:
         """
         Take mail in and send it until *stop*; tell systemd that we live while we are *healthy*.
 
-        How we stand is told in the state, and to *health*.
+        At each *hangup* go on with the configuration that *reread* gives.  How we stand is told in
+        the state, and to *health*.
 
         When mail is being taken in, and not before, the line *ready* is printed with what was
         found, and systemd is told.
         """
-        reporter = Reporter(
-            self.state,
-            self.places,
-            targets,
-            attention=self.attention,
-            canaries=self.canaries,
-            health=health or Health(),
-        )
-        inspection = Inspection(self.state.outbox.inspector.look)
-        loop = Loop(
-            self.state.directory,
-            self.places,
-            targets,
+        around = Surroundings(targets, stop, health or Health(), healthy, hangup)
+        running.run(
+            self,
+            around,
+            ready,
             started=process_start(),
-            watchdog=watchdog_seconds(),
-            alarms=lambda: [*self.gateway.alarms(), *inspection.alarms()],
-            rest=self.gateway.rest,
-            attention=self.attention,
-            canaries=self.canaries,
-            reporter=reporter,
-            healthy=healthy,
-            upkeep=lambda now: min(self.upkeep.turn(now), inspection.turn(now)),
+            remake=lambda ours: ours.with_config(reread()),
         )
-        try:
-            epoch.check(self.state.outbox)
-            self.state.outbox.inspector.check_newest()
-            self.upkeep.sends_to(target.name for target in targets)
-            loop.start()
-            reporter.ready = True
-            reporter.turned(loop, loop.status(), time.monotonic())
-            print(f"ready {ready} | {' | '.join(self.found())}", file=sys.stderr, flush=True)  # noqa: T201 - promised
-            notify("READY=1", f"STATUS={loop.status()}")
-            loop.run(stop)
-            notify("STOPPING=1")
-        finally:
-            reporter.close()
-            loop.close()
-            for target in targets:
-                target.close()
+
+    def with_config(self, config: Config) -> Bridge:
+        """
+        Return a bridge like this one with the sources of *config*, and how it treats mail.
+
+        Raises `ConfigError`.  What only a start can change is told and stays.
+        """
+        configuration.check(config)
+        compose.check(config.source, load_rules(config.rules))
+        for name in _AT_START:
+            if getattr(config, name) != getattr(self.config, name):
+                log.warning("%s: counts from the next start", name)
+        kept = {name: getattr(self.config, name) for name in _AT_START}
+        config = msgspec.structs.replace(config, **kept)
+        return Bridge(config, self.state, accept_test=self._accept_test, on_bus=self._on_bus)
 
     def found(self) -> Iterator[str]:
         """Yield what a person wants to know at the start, in parts of a line."""

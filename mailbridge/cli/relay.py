@@ -37,6 +37,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--verbose", action="store_true", help="log every submission")
 
 
+def _look_again(arguments: argparse.Namespace) -> None:
+    """Say what is wrong with the configuration as it is now; keys and policy are always current."""
+    import logging
+
+    from mailbridge import config, service
+    from mailbridge.errors import ConfigError
+
+    log = logging.getLogger("mailbridge.relay")
+    try:
+        config.load(arguments.config or config.default_config())
+    except ConfigError as error:
+        log.error("SIGHUP: %s; what was read before holds", error)  # noqa: TRY400 - one line
+    else:
+        log.info("SIGHUP: keys and policy are as they are now; [relay] counts from the next start")
+    service.notify("READY=1")
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C."""
     import msgspec
@@ -56,6 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     state = arguments.state or settings.state_dir
     with (
         service.StopSignal() as stop,
+        service.HangUp(stop) as hangup,
         listening(arguments.health, settings.health.relay) as port,
     ):
         relay = Relay(
@@ -71,9 +89,11 @@ def run(arguments: argparse.Namespace) -> int:
             print(ready, file=sys.stderr, flush=True)
             service.notify("READY=1", f"STATUS={ready}")
             watchdog = service.watchdog_seconds()
-            while not stop.wait(watchdog / 2 if watchdog else None):
+            while not stop.wait(watchdog / 2 if watchdog else None, hangup=hangup):
                 if relay.healthy:
                     service.notify("WATCHDOG=1")
+                if hangup.came():
+                    _look_again(arguments)
             service.notify("STOPPING=1")
         if isinstance(relay.failure, MailbridgeError):
             raise relay.failure
