@@ -342,3 +342,20 @@ def test_a_running_bridge_tells_of_a_silent_source_and_keeps_the_numbers_of_its_
     outbox.close()
     series = msgspec.json.decode(kept, type=Series)
     assert (series.high, series.waiting) == (43, 1)
+
+
+def test_each_fact_of_a_mail_is_one_line_that_can_be_found_by_its_message_id(
+    tmp_path: Path,
+) -> None:
+    maildir = make_maildir(tmp_path / "Maildir")
+    cut_off = upload(2).partition(b"Files:")[0]
+    words = ("--maildir", maildir, "--state", tmp_path / "state", "--existing", "emit")
+    with Daemon("run", *words, *LOOPBACK) as daemon:
+        daemon.ready()
+        put(maildir, upload(1), "1.a")
+        put(maildir, cut_off, "2.a")
+        daemon.says(r"events tag=\S+ uuid=\S+ mail=<upload-1@archive\.example\.org>$")
+        daemon.says(r"quarantined code=\S+ source=Maildir sha256=\S+ mail=<upload-2@\S+> reason=")
+        assert daemon.stop() == 0
+
+    assert len(daemon.said.splitlines()) == 3, daemon.said

@@ -53,6 +53,7 @@ class Judged(NamedTuple):
     events: tuple[Composed, ...] = ()
     uploads: frozenset[Upload] = frozenset()
     """Those that a mail of Laniakea speaks of."""
+    message_id: str = ""
 
 
 class Settled(NamedTuple):
@@ -108,7 +109,7 @@ class Ledger:
             verdict, events = Verdict("ignored", "on-bus", reason), ()
         if verdict.verdict == "quarantined":
             self.keep(mail.delivery, mail.sha256, mail.route, verdict, best)
-        return Judged(mail, verdict, events, uploads)
+        return Judged(mail, verdict, events, uploads, best.message_id)
 
     def _natively(self, mail: Routed, events: Sequence[Composed]) -> str | None:
         """Return who told of all *events* on the bus, if that matters to the sources of *mail*."""
@@ -176,7 +177,7 @@ class Ledger:
         return found
 
     def _settled(self, one: Judged, known: Known, now: datetime) -> Settled:
-        mail, verdict, events, uploads = one
+        mail, verdict, events, uploads, _ = one
         if self._issuer.comes_back(uploads):
             when = f"{now:%Y-%m-%d %H:%M} UTC"
             self._outbox.stand_ins.stop(f"{_LOOP.reason} (by {mail.route!r}, {when})")
@@ -248,8 +249,9 @@ def is_done(mail: Delivery, found: Verdict | None) -> bool:
 def _tell(one: Judged, verdict: Verdict) -> None:
     if verdict.verdict == "quarantined":
         log.warning(
-            "quarantined code=%s source=%s sha256=%s reason=%r",
-            *(verdict.code, one.mail.route, one.mail.sha256.hex(), verdict.reason),
+            "quarantined code=%s source=%s sha256=%s mail=<%s> reason=%r",
+            *(verdict.code, one.mail.route, one.mail.sha256.hex()),
+            *(ascii(one.message_id)[1:-1], verdict.reason),
         )
         return
     if verdict is _LOOP:
