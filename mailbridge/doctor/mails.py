@@ -27,7 +27,7 @@ _SHOWN: Final = 3
 
 # Mailman, Sympa, ezmlm, majordomo, smartlist.
 _CONFIRM: Final = re.compile(
-    r"(?i)\s*(?:re: *)?(?:confirm [0-9a-f]{16,}|.*\bconfirm (?:un)?subscribe\b"
+    r"(?i)\s*+(?:re: *+)?(?:confirm [0-9a-f]{16,}|.*\bconfirm (?:un)?subscribe\b"
     r"|.*\byour confirmation is (?:required|needed)\b|.*\bconfirmation (?:for|of) (?:un)?subscri"
     r"|auth [0-9a-z]+ (?:un)?subscribe\b|confirm [a-z]?[0-9]{6,}\b)"
 )
