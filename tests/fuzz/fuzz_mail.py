@@ -17,7 +17,7 @@ from typing import Final
 import atheris
 
 with atheris.instrument_imports(include=["mailbridge", "mailparser", "debian", "email"]):
-    from mailbridge import rules
+    from mailbridge import parsed, rules
     from mailbridge.bridge.compose import Examined, examine
     from mailbridge.bridge.prove import Prover
     from mailbridge.config import Source
@@ -25,7 +25,7 @@ with atheris.instrument_imports(include=["mailbridge", "mailparser", "debian", "
     from mailbridge.sinks.show import backing, safe, signature, summary
 
     # (They are imported when they are asked for.)
-    KINDS: Final = kinds()
+    LATE: Final = (kinds(), parsed)
 
 from tests.conftest import NOON
 from tests.fuzz.seeds import FIXTURES, arguments, mails, words_of
@@ -77,7 +77,7 @@ def examined(data: bytes, source: Source) -> Examined:
 def main() -> None:
     """Run until libFuzzer is told to end, or something breaks."""
     logging.disable(logging.CRITICAL)
-    assert KINDS
+    assert LATE
     with tempfile.TemporaryDirectory() as scratch:
         words = dict.fromkeys(word for _, mail in mails() for word in words_of(mail))
         atheris.Setup(arguments(Path(scratch), mails(), words), one_input)
