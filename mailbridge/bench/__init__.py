@@ -13,7 +13,7 @@ from mailbridge.bench.latency import measure_latency
 from mailbridge.bench.startup import measure_startup
 from mailbridge.bench.throughput import measure_relay
 from mailbridge.bench.understanding import measure_quiet, measure_recognise
-from mailbridge.bench.uploads import signed_uploads
+from mailbridge.bench.uploads import signed
 
 __all__ = [
     "Figure",
@@ -24,5 +24,5 @@ __all__ = [
     "measure_recognise",
     "measure_relay",
     "measure_startup",
-    "signed_uploads",
+    "signed",
 ]

@@ -56,7 +56,7 @@ def measure_backfill(
 
 
 def measure_checked(mails: Sequence[bytes], keyring: bytes, directory: Path) -> Figure:
-    """Return how many of *mails*, uploads signed by a key in *keyring*, are checked and come in."""
+    """Return how many *mails* a second come in where uploads are signed by a key in *keyring*."""
     file = directory / "keyring.gpg"
     file.write_bytes(keyring)
     plain = Source(name="bench", maildir=str(directory))

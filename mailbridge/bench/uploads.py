@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from typing import Final
+
+_ARMOR: Final = b"-----BEGIN PGP SIGNED MESSAGE-----"
 
 _HEAD = """\
 From: Archive Masters <ftpmaster@archive.example.org>
@@ -41,8 +45,12 @@ Files:
 """
 
 
-def signed_uploads(count: int) -> tuple[list[bytes], bytes] | None:
-    """Return *count* mails and the keyring for them; None where nobody here can sign."""
+def signed(mails: Sequence[bytes]) -> tuple[list[bytes], bytes] | None:
+    """
+    Return *mails* with an upload that is signed for each that claims to hold one, and the keyring.
+
+    None where nobody here can sign.
+    """
     try:
         from pysequoia import Cert, SignatureMode, sign  # noqa: PLC0415 - an extra
     except ImportError:
@@ -55,8 +63,11 @@ def signed_uploads(count: int) -> tuple[list[bytes], bytes] | None:
     if secrets is None:
         return None
     signer = secrets.signer()
-    mails = []
-    for n in range(1, count + 1):
+    found = []
+    for n, raw in enumerate(mails, 1):
+        if _ARMOR not in raw:
+            found.append(raw)
+            continue
         block = sign(signer, _CHANGES.format(n=n).encode(), mode=SignatureMode.CLEAR)
-        mails.append(_HEAD.format(n=n).encode() + block)
-    return mails, bytes(cert)
+        found.append(_HEAD.format(n=n).encode() + block)
+    return found, bytes(cert)

@@ -81,7 +81,7 @@ def _measured(mails: int, directory: Path) -> Iterator[Figure]:
     _say("back-fill into an outbox")
     figures, events = bench.measure_backfill(raws, directory)
     yield from figures
-    if signed := bench.signed_uploads(mails):
+    if signed := bench.signed(raws):
         _say("back-fill of signed uploads")
         yield bench.measure_checked(*signed, directory)
     _say("a list without news")
