@@ -281,7 +281,7 @@ def test_kinds_lists_what_the_bridge_itself_gives(mailbridge: _Console) -> None:
     told = [json.loads(line)["tags"] for line in lines[-len(own.PAYLOADS) :]]
     assert told == [
         [{"tag": f"_lk.mailbridge.{name}", "default": "on"}]
-        for name in ("event-confirmed", "source-silent", "source-heard", "list-gap")
+        for name in ("event-confirmed", "source-silent", "source-heard", "list-gap", "next-key")
     ]
     at = words.index("of no kind, by the bridge itself")
     assert words[at + 1] == (

@@ -96,7 +96,7 @@ def test_an_unknown_key_names_the_nearest_one(path: Path, text: str, told: str) 
 def test_an_unknown_key_that_resembles_none_names_them_all(path: Path) -> None:
     told = _refused(path, "[relay]\nzzz = 1")
 
-    known = "submit, publish, read, keep, upstream, peer"
+    known = "submit, publish, read, keep, upstream, peer, curve"
     assert told == f"relay.zzz: no such setting; known are {known}"
 
 

@@ -766,12 +766,12 @@ def test_the_recommended_set_up_needs_no_drop_in(
 EVERYTHING: Final = """
 [[source]]
 name = "home"
-maildir = "/home/jane/My Mail"
+maildir = "/home/owner/My Mail"
 [[source]]
 name = "moved"
-maildir = "/home/jane/Maildir"
+maildir = "/home/owner/Maildir"
 after = "seen"
-keyrings = ["/home/jane/keys.gpg", "/usr/share/keyrings/debian-keyring.gpg"]
+keyrings = ["/home/owner/keys.gpg", "/usr/share/keyrings/debian-keyring.gpg"]
 [[source]]
 name = "spool"
 maildir = "/srv/mail/changes"
@@ -791,15 +791,15 @@ def test_the_drop_in_lets_the_bridge_to_what_it_needs_and_no_further(
     assert settings == [
         "[Service]",
         "ProtectHome=tmpfs",
-        'BindReadOnlyPaths="/home/jane/My Mail"',
-        "BindPaths=/home/jane/Maildir",
-        "BindReadOnlyPaths=/home/jane/keys.gpg",
+        'BindReadOnlyPaths="/home/owner/My Mail"',
+        "BindPaths=/home/owner/Maildir",
+        "BindReadOnlyPaths=/home/owner/keys.gpg",
         "ReadWritePaths=/srv/mail/changes",
         "IPAddressAllow=192.0.2.7",
         "IPAddressAllow=2001:db8::1",
     ]
     assert "# relay.example.org is a name" in told
-    assert "setfacl -R -m u:mailbridge:rwX /home/jane/Maildir" in told
+    assert "setfacl -R -m u:mailbridge:rwX /home/owner/Maildir" in told
 
 
 @pytest.mark.needs_program("systemd-analyze")
@@ -807,9 +807,10 @@ def test_systemd_takes_the_drop_in_and_the_doctor_is_content_with_it(
     setup: SetUp, unit: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree("/usr/lib/systemd/system", setup.root / "usr/lib/systemd/system", symlinks=True)
-    program = setup.root / "opt/mailbridge/bin/mailbridge"
-    program.parent.mkdir(parents=True)
-    program.touch(mode=0o755)
+    for name in ("opt/mailbridge/bin/mailbridge", "bin/kill"):
+        program = setup.root / name
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.touch(mode=0o755)
     setup.path.write_text(f'state = "{setup.state}"\n{EVERYTHING}')
     before = _of_units(setup)
     setup.host(f"/etc/systemd/system/{unit.name}.d/needs.conf", _drop_in(setup, capsys))

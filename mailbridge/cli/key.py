@@ -83,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     curve = action(
         "curve",
-        "Print our own CurveZMQ keys, public half, and their files; made where they are missing",
+        "Print our own CurveZMQ keys, made where they are missing",
         "curve --state /var/lib/mailbridge",
     )
     allow = action(

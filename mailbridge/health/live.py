@@ -48,7 +48,8 @@ class Live:
 
     def tell(self, facts: Facts) -> None:
         """Have *facts* stand there, instead of all before."""
-        begun = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        # (One process at a time has the right to be this part of this state.)
+        begun = self._path.with_name(f".{self._path.name}.tmp")
         try:
             fd = os.open(begun, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             with os.fdopen(fd, "wb") as file:
