@@ -137,6 +137,8 @@ class Bridge:
 
     def submit(self, lighthouse: Lighthouse) -> str:
         """Submit what is due next, and return what became of it."""
+        # (Connections come up in the real time, and each in its own.)
+        assert self.target._line._submit.poll(int(GUARD * 1000), zmq.POLLOUT), "nobody takes it"
         self.submit_once()
         return lighthouse.handled()
 
@@ -395,6 +397,24 @@ def test_nothing_waits_in_a_queue_for_one_that_takes_nothing(bridge: Bridge, bar
 
     assert set(bridge.tries.values()) == {0}
     assert bridge.target.status() == "1 events on the way"
+
+
+def test_a_try_that_nobody_took_makes_the_next_no_later(bridge: Bridge, bare: Bare) -> None:
+    """Who publishes and takes nothing yet is being started: it will soon."""
+    bridge.write(1)
+    bridge.connect(bare)
+    bridge.submit_once()
+    bare.deafen()
+    line = bridge.target._line._submit
+    while line.poll(0, zmq.POLLOUT):
+        line.poll(10)
+    for _ in range(30):
+        bridge.turn()
+        bridge.until_due()
+
+    assert set(bridge.tries.values()) == {1}
+    assert bridge.target.trouble
+    assert bridge.now < 1000.0 + 4 * ECHO
 
 
 @pytest.mark.parametrize("part", ["submit", "publish"])

@@ -196,6 +196,10 @@ class LighthouseTarget:
         self._next = now + self._every
         if not self._line.give(flight.event.raw):
             return
+        if self._is_silent(now):
+            self._listens_anew = False
+            self._probe_at = now + self._patience
+            self._patience = min(2 * self._patience, PROBE_MAX)
         self.resent += flight.tries > 0
         flight.tries += 1
         flight.sent = now
@@ -227,9 +231,6 @@ class LighthouseTarget:
             self._listens_anew = True
             self._listening = now + SETTLE
             return None
-        self._listens_anew = False
-        self._probe_at = now + self._patience
-        self._patience = min(2 * self._patience, PROBE_MAX)
         return probe
 
     # -- echoes ------------------------------------------------------------------------------------
