@@ -13,6 +13,25 @@ Change = tuple[str, str]
 """What stands in a module, once, and what stands there instead."""
 
 
+def patch(text: str) -> dict[str, tuple[Change, ...]]:
+    """
+    Return the changes that *text* tells as `diff -u` does: `--- module`, then its lines.
+
+    Before each hunk stands a line `@@`, and no more than that.
+    """
+    changes: dict[str, tuple[Change, ...]] = {}
+    for module in text.split("--- ")[1:]:
+        name, _, hunks = module.partition("\n")
+        changes[name] = tuple(
+            (_side(hunk, " -"), _side(hunk, " +")) for hunk in hunks.split("@@\n")[1:]
+        )
+    return changes
+
+
+def _side(hunk: str, marks: str) -> str:
+    return "".join(line[1:] for line in hunk.splitlines(keepends=True) if line[0] in marks)
+
+
 def mutant(directory: Path, changes: Mapping[str, tuple[Change, ...]]) -> Path:
     """
     Return a directory with a copy of the package in which *changes*, by module, are made.
