@@ -371,6 +371,25 @@ def test_a_change_of_the_policy_counts_and_a_slip_in_it_does_not(
     assert "the last one holds" in caplog.text
 
 
+def test_before_somebody_is_turned_away_keys_and_policy_are_looked_at_again(
+    tmp_path: Path, signer: SigningKey
+) -> None:
+    path, clock = tmp_path / "policy.toml", Clock()
+    policy = keyring.Policy(path, clock=clock)
+    trusted = keyring.TrustedKeys([tmp_path], clock=clock)
+    assert not trusted.current()
+    path.write_text("a = ['x.*']\n")
+    keyring.write_public(tmp_path / "a.key", signer.verify_key)
+
+    for now, is_seen in ((0.01, False), (0.06, True)):
+        clock.now = now
+        policy.doubt()
+        trusted.doubt()
+
+        assert policy.allows("a", "y.z") is not is_seen
+        assert bool(trusted.current()) is is_seen
+
+
 @pytest.mark.parametrize("text", ["a = 'x'", "a = [1]", "[a]\nb = []", "= 1", "'a b' = []"])
 def test_a_policy_that_is_wrong_from_the_start_names_the_file(tmp_path: Path, text: str) -> None:
     path = tmp_path / "policy.toml"

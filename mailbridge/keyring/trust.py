@@ -26,6 +26,9 @@ REVOKED: Final = ".revoked"
 CHECK_EVERY: Final = 1.0
 """Seconds between two looks at a directory: a change of keys or policy counts within 2 s."""
 
+DOUBT_EVERY: Final = 0.05
+"""The same where somebody would be turned away: he waits a minute for what is there already."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -166,6 +169,11 @@ class TrustedKeys:
             _log.error("keys not read again, those of before hold: %s", error)
         return self._keys
 
+    def doubt(self) -> None:
+        """Have `current` look again, unless it did just now."""
+        if self._clock() - self._looked >= DOUBT_EVERY:
+            self._looked = -math.inf
+
     def _refresh(self) -> None:
         files = [
             path
@@ -260,6 +268,11 @@ class Policy:
         """Say whether a line of *entity* itself allows *tag*."""
         self._refresh()
         return any(fnmatchcase(tag, pattern) for pattern in self._lines.get(entity, ()))
+
+    def doubt(self) -> None:
+        """Have the next question look again, unless the last did just now."""
+        if self._clock() - self._looked >= DOUBT_EVERY:
+            self._looked = -math.inf
 
     def _refresh(self) -> None:
         now = self._clock()

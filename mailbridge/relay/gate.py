@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from mailbridge.errors import NotPermitted
+from mailbridge.errors import NotPermitted, UnknownOrigin
 from mailbridge.event import LANIAKEA_ARCHIVE, SignedEvent, VerifiedEvent
 from mailbridge.keyring import Policy, TrustedKeys, believed, state_dirs
 from mailbridge.signing import VerifyKey, verify
@@ -48,6 +48,14 @@ class Gate:
 
         Raises `UnknownOrigin`, `NotPermitted` (both may change) or `BadSignature`.
         """
+        try:
+            return self._admitted(event)
+        except (UnknownOrigin, NotPermitted):
+            self._trusted.doubt()
+            self._policy.doubt()
+            return self._admitted(event)
+
+    def _admitted(self, event: SignedEvent) -> VerifiedEvent:
         keys = self.keys()
         verified = verify(event, keys)
         emitters = [event.feed.entity] if event.feed else [e for e in event.signatures if e in keys]
