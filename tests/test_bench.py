@@ -17,7 +17,12 @@ NAMES = [
     "back-fill, signatures checked",
     "a list without news",
     "relay, acknowledged",
+    "relay, beside a loop in memory",
+    "relay, p99 at half its most",
+    "read, as stored",
+    "read, verified",
     "latency, rename to reader",
+    "latency, the slowest of 100",
     "start: ingest -",
     "start: explain",
 ]

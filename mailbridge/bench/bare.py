@@ -123,6 +123,37 @@ def stored(path: Path, events: Sequence[bytes], *, batch: int, commits: int = 1)
     db.close()
 
 
+def paged(path: Path, page: int) -> None:
+    """Read what `stored` wrote, *page* events at a time."""
+    db = sqlite3.connect(path)
+    last = -1
+    while rows := db.execute(
+        "SELECT seq, raw FROM event WHERE seq > ? ORDER BY seq LIMIT ?", (last, page)
+    ).fetchall():
+        last = rows[-1][0]
+    db.close()
+
+
+def streamed(events: Sequence[bytes], page: int) -> None:
+    """Send *events* over loopback, *page* of them in a message, each time when we are asked."""
+    pages = [list(events[at : at + page]) for at in range(0, len(events), page)]
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        port = router.bind_to_random_port("tcp://127.0.0.1")
+
+        def answer() -> None:
+            for frames in pages:
+                router.send_multipart([router.recv_multipart()[0], *frames])
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        with context.socket(zmq.DEALER) as dealer:
+            dealer.connect(f"tcp://127.0.0.1:{port}")
+            for _ in pages:
+                dealer.send(b"more")
+                dealer.recv_multipart()
+        thread.join()
+
+
 def carried(events: Sequence[bytes], *, window: int = WINDOW) -> None:
     """Send each event over loopback, and an answer back, at most *window* of them on the way."""
     with zmq.Context() as context, context.socket(zmq.ROUTER) as router:

@@ -30,8 +30,6 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Milliseconds of each bare call, for one mail, event or start."""
     n: int
     """How many mails, events or starts were measured."""
-    p99: float | None = None
-    """Of a latency, whose `value` is the median."""
 
 
 class Round(NamedTuple):
@@ -76,6 +74,12 @@ def chunks(things: Sequence[T], rounds: int = ROUNDS) -> Iterator[Sequence[T]]:
     size = -(-len(things) // rounds)
     for at in range(0, len(things), max(size, 1)):
         yield things[at : at + size]
+
+
+def percentile(values: Sequence[float], part: int) -> float:
+    """Return the value below which *part* percent of *values* are."""
+    in_order = sorted(values)
+    return in_order[min(len(in_order) - 1, len(in_order) * part // 100)]
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -17,18 +17,19 @@ from watchdog.observers import Observer
 
 from mailbridge import traffic
 from mailbridge.bench import bare
-from mailbridge.bench.figure import Figure, seconds
+from mailbridge.bench.figure import Figure, percentile, seconds
 from mailbridge.errors import RelayGone
 from mailbridge.reader import open_events
 
 _WARM: Final = 5
 """First mails that are not counted: whatever is done once is done on them."""
 _PATIENCE: Final = 30.0
-_LIMIT: Final = 4.0
+_MEDIAN: Final = 2.0
+_SLOWEST: Final = 4.0
 
 
-def measure_latency(directory: Path, *, n: int) -> Figure:
-    """Return the median and the 99th percentile of *n* mails, one at a time, in milliseconds."""
+def measure_latency(directory: Path, *, n: int) -> Iterator[Figure]:
+    """Yield the median and the 99th percentile of *n* mails, one at a time, in milliseconds."""
     mails = list(itertools.islice(_with_fresh_news(), n + _WARM))
     arrivals: queue.Queue[tuple[float, bytes] | BaseException] = queue.Queue()
     took: list[float] = []
@@ -60,21 +61,23 @@ def measure_latency(directory: Path, *, n: int) -> Figure:
         finally:
             read.stop()
             thread.join()
-    counted = sorted(1000 * value for value in took[_WARM:])
+    counted = [1000 * value for value in took[_WARM:]]
     parts = _parts(mails[_WARM:], events[_WARM:], directory)
     alone = sum(parts.values())
-    median = statistics.median(counted)
-    return Figure(
-        name="latency, rename to reader",
-        unit="ms",
-        value=median,
-        p99=counted[min(len(counted) - 1, len(counted) * 99 // 100)],
-        bare=alone,
-        ratio=median / alone,
-        floor=_LIMIT * alone,
-        parts=parts,
-        n=n,
-    )
+    for name, value, limit in (
+        ("latency, rename to reader", statistics.median(counted), _MEDIAN),
+        ("latency, the slowest of 100", percentile(counted, 99), _SLOWEST),
+    ):
+        yield Figure(
+            name=name,
+            unit="ms",
+            value=value,
+            bare=alone,
+            ratio=value / alone,
+            floor=limit * alone,
+            parts=parts,
+            n=n,
+        )
 
 
 def _with_fresh_news() -> Iterator[bytes]:

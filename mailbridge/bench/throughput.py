@@ -4,51 +4,88 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import zmq
 
 from mailbridge.bench import bare
-from mailbridge.bench.backfill import bench_key
-from mailbridge.bench.figure import Figure, Round, chunks, rate, seconds
-from mailbridge.config import Relay as Settings
+from mailbridge.bench.feed import Feed
+from mailbridge.bench.figure import Figure, Round, chunks, percentile, rate, seconds
+from mailbridge.bench.inmemory import loop
+from mailbridge.bench.served import Served
 from mailbridge.errors import RelayGone
-from mailbridge.relay import Relay
+from mailbridge.signing import VerifyKey
 
-ANYWHERE: Final = "tcp://127.0.0.1:0"
 PATIENCE_MS: Final = 30_000
 _LIMIT: Final = 2.5
+_SLOWER: Final = 3.0
+"""How many times as long an event may take at half of what the relay can do."""
+_ALONE: Final = 200
+"""Events that are sent one at a time, to see how long one takes where nothing else is to do."""
 
 
-def measure_relay(events: Sequence[bytes], directory: Path) -> Figure:
-    """Return how many of *events*, a feed from its first, a relay in *directory* takes a second."""
-    key = bench_key()
-    settings = Settings(submit=ANYWHERE, publish=ANYWHERE, read=ANYWHERE)
+def measure_relay(
+    feed: Feed, key: VerifyKey, relay: Served, n: int, directory: Path
+) -> Iterator[Figure]:
+    """
+    Yield how many of *n* events of *feed*, of *key*, the *relay* takes a second.
+
+    Beside the bare calls in it; beside a loop of two processes that keeps nothing; and how long an
+    event takes at half of it.
+    """
     numbers = itertools.count()
     rounds: list[Round] = []
+    beside: list[Round] = []
     with (
-        Relay(directory / "relay", settings, own={key.entity: key.verify_key}) as relay,
         zmq.Context() as context,
         context.socket(zmq.DEALER) as dealer,
+        context.socket(zmq.SUB) as heard,
+        loop(bytes(key)) as other,
     ):
-        dealer.setsockopt(zmq.RCVTIMEO, PATIENCE_MS)
-        dealer.setsockopt(zmq.LINGER, 0)
-        dealer.connect(relay.endpoints.submit)
-        for part in chunks(events):
-            answers: list[bytes] = []
-            try:
-                took = seconds(lambda: answers.extend(bare.in_flight(dealer, part)))  # noqa: B023
-            except zmq.Again as error:
-                raise RelayGone(f"the relay did not answer in {PATIENCE_MS} ms") from error
-            _check(answers)
+        for socket in (dealer, heard):
+            socket.setsockopt(zmq.RCVTIMEO, PATIENCE_MS)
+            socket.setsockopt(zmq.LINGER, 0)
+        heard.setsockopt(zmq.SUBSCRIBE, b"")
+        heard.setsockopt(zmq.RCVHWM, 0)
+        dealer.connect(relay.submit)
+        heard.connect(relay.publish)
+        _meet(feed, dealer, heard)
+        for part in chunks(feed.take(n)):
+            took = seconds(lambda: _submitted(dealer, part))  # noqa: B023 - called at once
+            for _ in part:
+                heard.recv_multipart()
             path = directory / f"bare-relay-{next(numbers)}.db"
             rounds.append(Round(len(part), took, _bare(part, path)))
-    return rate("relay, acknowledged", "events/s", rounds, limit=_LIMIT)
+            beside.append(Round(len(part), took, {"verify, sign, PUB": other.seconds(part)}))
+        yield rate("relay, acknowledged", "events/s", rounds, limit=_LIMIT)
+        best = rate("relay, beside a loop in memory", "events/s", beside, limit=1)
+        yield best
+        yield _at_half(feed, dealer, heard, best.value / 2, n)
 
 
-def _check(answers: Sequence[bytes]) -> None:
+def _meet(feed: Feed, dealer: zmq.Socket[bytes], heard: zmq.Socket[bytes]) -> None:
+    """Send events until the subscription has arrived: what is published before is lost."""
+    heard.setsockopt(zmq.RCVTIMEO, 100)
+    for raw in itertools.islice(feed, PATIENCE_MS // 100):
+        _submitted(dealer, [raw])
+        try:
+            heard.recv_multipart()
+        except zmq.Again:
+            continue
+        heard.setsockopt(zmq.RCVTIMEO, PATIENCE_MS)
+        return
+    raise RelayGone("the relay publishes nothing")
+
+
+def _submitted(dealer: zmq.Socket[bytes], events: Sequence[bytes]) -> None:
+    try:
+        answers = bare.in_flight(dealer, events)
+    except zmq.Again as error:
+        raise RelayGone(f"the relay did not answer in {PATIENCE_MS} ms") from error
     for answer in answers:
         told = json.loads(answer)
         if told["status"] != "stored":
@@ -67,3 +104,74 @@ def _bare(events: Sequence[bytes], path: Path) -> dict[str, float]:
         "sign": seconds(lambda: bare.signed(events)),
         "SQLite, fsync": seconds(lambda: bare.stored(path, events, batch=bare.WINDOW)),
     }
+
+
+# -- at half of it ---------------------------------------------------------------------------------
+
+
+def _at_half(
+    feed: Feed,
+    dealer: zmq.Socket[bytes],
+    heard: zmq.Socket[bytes],
+    a_second: float,
+    n: int,
+) -> Figure:
+    """Return the 99th percentile from submit to subscriber at *a_second* events a second."""
+    alone = _paced(feed.take(min(_ALONE, n)), dealer, heard, math.inf)
+    # (As it was before is what counts: here a busy moment of the machine is none of the relay's.)
+    loaded = _paced(feed.take(n), dealer, heard, 1 / a_second)
+    unloaded = 1000 * percentile(alone, 99)
+    value = 1000 * percentile(loaded, 99)
+    return Figure(
+        name="relay, p99 at half its most",
+        unit="ms",
+        value=value,
+        bare=unloaded,
+        ratio=value / unloaded,
+        floor=_SLOWER * unloaded,
+        parts={"p99, one at a time": unloaded},
+        n=len(loaded),
+    )
+
+
+def _paced(
+    events: Sequence[bytes],
+    dealer: zmq.Socket[bytes],
+    heard: zmq.Socket[bytes],
+    every: float,
+) -> list[float]:
+    """
+    Return the seconds from submit to subscriber of each of *events*, sent *every* so many seconds.
+
+    Infinity: each when the one before has come.  An event that is due and cannot be sent is late
+    from when it was due.
+    """
+    poller = zmq.Poller()
+    poller.register(heard, zmq.POLLIN)
+    poller.register(dealer, zmq.POLLIN)
+    took: list[float] = []
+    began: list[float] = []
+    start = time.perf_counter()
+    while len(took) < len(events):
+        now = time.perf_counter()
+        if len(began) < len(events):
+            one_by_one = math.isinf(every)
+            due = now if one_by_one else start + len(began) * every
+            if now >= due and (not one_by_one or len(took) == len(began)):
+                dealer.send_multipart([events[len(began)], b"ack"])
+                began.append(due)
+                continue
+            wait = PATIENCE_MS if one_by_one else max(0, math.floor(1000 * (due - now)))
+        else:
+            wait = PATIENCE_MS
+        ready = dict(poller.poll(wait))
+        if not ready and wait == PATIENCE_MS:
+            raise RelayGone(f"the relay did not publish in {PATIENCE_MS} ms")
+        if heard in ready:
+            heard.recv_multipart()
+            took.append(time.perf_counter() - began[len(took)])
+        if dealer in ready:
+            dealer.recv_multipart()
+    while dealer.poll(100):
+        dealer.recv_multipart()
+    return took

@@ -19,6 +19,10 @@ _QUIET = 40
 """Mails of a list without news for each other mail: 80,000, unless somebody says otherwise."""
 
 
+_ON_BUS = 4
+"""Events that a relay takes and gives for each mail."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `bench`."""
     parser.add_argument(
@@ -86,10 +90,10 @@ def _measured(mails: int, directory: Path) -> Iterator[Figure]:
         yield bench.measure_checked(*signed, directory)
     _say("a list without news")
     yield bench.measure_quiet(_QUIET * mails, directory)
-    _say("relay")
-    yield bench.measure_relay(events, directory)
+    _say("a relay, and reading from it")
+    yield from bench.measure_bus(events, directory, n=_ON_BUS * mails)
     _say("latency from a rename to a reader")
-    yield bench.measure_latency(directory, n=max(10, min(200, mails // 10)))
+    yield from bench.measure_latency(directory, n=max(10, min(200, mails // 10)))
     _say("start-up")
     yield from bench.measure_startup(raws[0], directory, runs=max(3, min(15, mails // 100)))
 
@@ -104,7 +108,7 @@ def _print_table(figures: Sequence[Figure]) -> None:
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
     rows = [
         (
-            *(f.name, f"{f.n:,}", _value(f), _number(f.floor, f.unit)),
+            *(f.name, f"{f.n:,}", _number(f.value, f.unit), _number(f.floor, f.unit)),
             *(_number(f.bare, f.unit), f"{f.ratio:.2f}", _parts(f)),
         )
         for f in figures
@@ -124,13 +128,6 @@ def _print_table(figures: Sequence[Figure]) -> None:
     for row in rows:
         table.add_row(*row)
     Screen().print(table)
-
-
-def _value(figure: Figure) -> str:
-    value = _number(figure.value, figure.unit)
-    if figure.p99 is None:
-        return value
-    return f"p50 {value}, p99 {_number(figure.p99, figure.unit)}"
 
 
 def _number(value: float, unit: str) -> str:
