@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from mailbridge.errors import NotPermitted, UnknownOrigin
 from mailbridge.event import LANIAKEA_ARCHIVE, SignedEvent, VerifiedEvent
 from mailbridge.keyring import Policy, TrustedKeys, believed, state_dirs
-from mailbridge.signing import VerifyKey, verify
+from mailbridge.signing import VerifyKey, check_note, verify
+
+T = TypeVar("T")
 
 
 class Gate:
@@ -48,12 +50,24 @@ class Gate:
 
         Raises `UnknownOrigin`, `NotPermitted` (both may change) or `BadSignature`.
         """
+        return self._twice(lambda: self._admitted(event))
+
+    def check_note(self, fields: Mapping[str, Any], entity: str) -> None:
+        """
+        Return if *entity*, a source of ours, signed *fields*: a head, or a canary.
+
+        Raises `UnknownOrigin` (that may change), `BadSignature` or `MalformedEvent`.
+        """
+        self._twice(lambda: check_note(fields, self.keys(), entity))
+
+    def _twice(self, do: Callable[[], T]) -> T:
+        """*do*; and where that turns somebody away, look at keys and policy, and do it again."""
         try:
-            return self._admitted(event)
+            return do()
         except (UnknownOrigin, NotPermitted):
             self._trusted.doubt()
             self._policy.doubt()
-            return self._admitted(event)
+            return do()
 
     def _admitted(self, event: SignedEvent) -> VerifiedEvent:
         keys = self.keys()

@@ -22,7 +22,7 @@ from mailbridge.feed import Fit, Hole, fit, is_feed_id, read_head
 from mailbridge.journal import Batch, Journal, Missing
 from mailbridge.relay.claims import Claims
 from mailbridge.relay.gate import Gate
-from mailbridge.signing import KEY_ID, SigningKey, check_note, sign_note
+from mailbridge.signing import KEY_ID, SigningKey, sign_note
 
 AGE: Final = timedelta(days=2)
 """
@@ -150,7 +150,7 @@ class Submissions:
             fields = parse_json(body, limit=MAX_EVENT_BYTES)
             head = read_head(fields)
             entity = head.feed.partition("/")[0]
-            check_note(fields, self._gate.keys(), entity)
+            self._gate.check_note(fields, entity)
         except UnknownOrigin as error:
             return msgspec.json.encode({"status": "held", "reason": str(error)})
         except BadInput as error:
@@ -183,7 +183,7 @@ class Submissions:
             told = msgspec.convert(fields.get("canary"), _Canary)
             if not is_feed_id(told.feed):
                 raise MalformedEvent(f"no feed: {told.feed[:80]!r}")
-            check_note(fields, self._gate.keys(), told.feed.partition("/")[0])
+            self._gate.check_note(fields, told.feed.partition("/")[0])
         except UnknownOrigin as error:
             return msgspec.json.encode({"status": "held", "reason": str(error)})
         except (BadInput, msgspec.ValidationError) as error:
