@@ -93,6 +93,12 @@ class TryAgain(MailbridgeError):
     exit_status = 75
 
 
+class ToldToEnd(TryAgain):
+    """Raised when what was waited for may still come, but we were told to end: that went well."""
+
+    exit_status = 0
+
+
 class Unchecked(TryAgain):
     """Raised when nobody could look at a signature: a keyring is gone, a verifier hangs."""
 

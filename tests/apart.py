@@ -33,6 +33,7 @@ class Apart(Trial):
     def connected(self) -> Iterator[None]:
         """Have the relay run, which trusts the bridge's key; in the end, hold all to the oracle."""
         with self.relaying() as relay:
+            self.relay_process = relay
             self.introduce()
             yield
             assert relay.stop() == 0, relay.said

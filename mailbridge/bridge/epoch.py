@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from mailbridge.bridge.submit import ask_for_epoch
+from mailbridge.bridge.asking import ask_for_epoch
+from mailbridge.bridge.target import Stop
 from mailbridge.errors import NeedsOperator
 from mailbridge.outbox import Outbox
 from mailbridge.wire.sockets import Context, Curve
@@ -35,12 +36,14 @@ def begin(  # noqa: PLR0913 - each is named at the call
     entity: str,
     timeout: float = TIMEOUT,
     curve: Curve | None = None,
+    stop: Stop | None = None,
 ) -> None:
     """
     Begin a new feed, linked to the newest head that any of *relays* has of *entity*.
 
     What all of them have is not emitted again; without any relay (a Lighthouse keeps nothing) that
-    is what was acknowledged.  Raises `TryAgain` while one of them does not answer.
+    is what was acknowledged.  Raises `TryAgain` while one of them does not answer, `ToldToEnd` as
+    soon as *stop* is readable.
     """
     ours = outbox.head()
     heads: dict[str, tuple[int, str | None]] = {ours.feed: (ours.seq, ours.hash)}
@@ -49,7 +52,7 @@ def begin(  # noqa: PLR0913 - each is named at the call
         heads = {}
     for endpoint in relays:
         feeds, uuids = ask_for_epoch(
-            context, endpoint, outbox, entity=entity, timeout=timeout, curve=curve
+            context, endpoint, outbox, entity=entity, timeout=timeout, curve=curve, stop=stop
         )
         for feed, head in feeds.items():
             if head[0]:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import zmq
 
@@ -24,7 +24,7 @@ from mailbridge.bridge.attention import Attention
 from mailbridge.bridge.canary import Canaries
 from mailbridge.bridge.places import Place
 from mailbridge.bridge.report import Reporter
-from mailbridge.bridge.target import Target
+from mailbridge.bridge.target import Stop, Target
 from mailbridge.maildir import Watch
 from mailbridge.outbox import DiskFull
 from mailbridge.service import HangUp, notify
@@ -39,13 +39,6 @@ FULL: Final = 15.0
 
 ROOM: Final = 100 * 1024 * 1024
 """Bytes that must be free on the state's disk (or a twentieth of it) before mail is taken in."""
-
-
-class Stop(Protocol):
-    """What tells the loop to end: readable then."""
-
-    def fileno(self) -> int:
-        """Return what to poll."""
 
 
 class Loop:

@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import zmq
+
 from mailbridge.bridge import epoch
-from mailbridge.bridge.loop import Loop, Stop
+from mailbridge.bridge.loop import Loop
 from mailbridge.bridge.report import Reporter
-from mailbridge.bridge.target import Target
+from mailbridge.bridge.target import Stop, Target
 from mailbridge.errors import MailbridgeError
 from mailbridge.health import Health
 from mailbridge.inspection import Inspection
@@ -53,6 +55,7 @@ def run(
     try:
         epoch.check(ours.state.outbox)
         ours.state.outbox.inspector.check_newest()
+        ours.state.outbox.told_to_end = _asking(around.stop)
         while _work(ours, around, ready, started):
             ours, ready, started = _remade(ours, remake), "", time.time()
         notify("STOPPING=1")
@@ -61,6 +64,12 @@ def run(
             ours.gateway.rest()
         for target in around.targets:
             target.close()
+
+
+def _asking(stop: Stop) -> Callable[[], bool]:
+    poller = zmq.Poller()
+    poller.register(stop.fileno(), zmq.POLLIN)
+    return lambda: bool(poller.poll(0))
 
 
 def _work(ours: Bridge, around: Surroundings, ready: str, started: float) -> bool:

@@ -19,14 +19,13 @@ from mailbridge.bridge import compose, running
 from mailbridge.bridge.attention import Attention
 from mailbridge.bridge.canary import Canaries
 from mailbridge.bridge.deliver import Gateway, Settings
-from mailbridge.bridge.loop import Stop
 from mailbridge.bridge.onbus import OnBus
 from mailbridge.bridge.places import Place
 from mailbridge.bridge.prove import Prover
 from mailbridge.bridge.retry import try_again
 from mailbridge.bridge.running import Surroundings
 from mailbridge.bridge.state import State, make, opened
-from mailbridge.bridge.target import Target
+from mailbridge.bridge.target import Stop, Target
 from mailbridge.bridge.upkeep import Upkeep
 from mailbridge.bridge.workers import Setup, Workers, allowed
 from mailbridge.config import Config, Source

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Collection, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import zmq
@@ -18,8 +18,8 @@ import zmq
 from mailbridge import failpoint
 from mailbridge.bridge.curve import Entrance
 from mailbridge.bridge.target import Ledger
-from mailbridge.errors import MalformedEvent, NeedsOperator, TryAgain
-from mailbridge.event import canonical, parse_json
+from mailbridge.errors import MalformedEvent, NeedsOperator
+from mailbridge.event import parse_json
 from mailbridge.feed import Head
 from mailbridge.wire.sockets import WINDOW, Context, Curve, submitter
 
@@ -34,9 +34,6 @@ HELD: Final = 60.0
 
 HEAD_EVERY: Final = 60.0
 """Seconds between signed heads, by which a reader tells "quiet" from "withheld"."""
-
-PAGE: Final = 5_000
-"""How many uuids are asked for at once."""
 
 NEW_EPOCH: Final = (
     "nothing is sent; if the outbox was lost or restored, start once with --new-epoch"
@@ -391,68 +388,3 @@ class RelayTarget:
         self._window = WINDOW
         self._patience = RESEND
         self._resend_at = now + RESEND
-
-
-def ask_head(
-    context: Context, endpoint: str, ledger: Ledger, *, timeout: float, curve: Curve | None = None
-) -> Answer:
-    """
-    Return how far the relay is with the feeds of our entity, once.
-
-    Waits at most *timeout* seconds.  Raises `TryAgain` if no answer comes, `NeedsOperator` where
-    the relay does not let us ask.
-    """
-    socket = submitter(context, endpoint, curve=curve)
-    try:
-        return _head(socket, endpoint, ledger, timeout)
-    finally:
-        socket.close(linger=0)
-
-
-def _head(socket: zmq.Socket[bytes], endpoint: str, ledger: Ledger, timeout: float) -> Answer:
-    question = ledger.signed_head(asking=True)
-    head = msgspec.convert(_ask(socket, [question, b"head"], timeout), Answer)
-    if head.status != "head":
-        raise NeedsOperator(f"{endpoint} answers {head.status!r} to our head: {head.reason}")
-    return head
-
-
-def ask_for_epoch(  # noqa: PLR0913 - each is named at the call
-    context: Context,
-    endpoint: str,
-    ledger: Ledger,
-    *,
-    entity: str,
-    timeout: float,
-    curve: Curve | None = None,
-) -> tuple[dict[str, tuple[int, str | None]], set[str]]:
-    """
-    Return (the heads of *entity*'s feeds, the uuids of its events) that the relay has.
-
-    Waits at most *timeout* seconds for each answer.  Raises `TryAgain` if none comes.
-    """
-    socket = submitter(context, endpoint, curve=curve)
-    try:
-        head = _head(socket, endpoint, ledger, timeout)
-        uuids: set[str] = set()
-        after: int | None = 0
-        while after is not None:
-            wanted = {"uuids": {"entity": entity, "after": after, "limit": PAGE}}
-            page = _ask(socket, [canonical(wanted), b"ask"], timeout)
-            if page.get("status") != "uuids":
-                raise NeedsOperator(f"{endpoint} does not tell its uuids: {page.get('reason')}")
-            uuids.update(page["uuids"])
-            after = page["after"]
-        return dict(head.feeds), uuids
-    finally:
-        socket.close(linger=0)
-
-
-def _ask(socket: zmq.Socket[bytes], frames: list[bytes], timeout: float) -> dict[str, Any]:
-    socket.send_multipart(frames)
-    if not socket.poll(int(timeout * 1000)):
-        raise TryAgain(
-            f"{socket.getsockopt_string(zmq.LAST_ENDPOINT)} does not answer;"
-            " what is to be done needs to know what the relay already has"
-        )
-    return parse_json(socket.recv_multipart()[0])

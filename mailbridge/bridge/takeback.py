@@ -6,9 +6,9 @@ import logging
 from contextlib import ExitStack
 from typing import Final
 
+from mailbridge.bridge.asking import ask_head
 from mailbridge.bridge.curve import curve_of
 from mailbridge.bridge.state import State
-from mailbridge.bridge.submit import ask_head
 from mailbridge.config import Config
 from mailbridge.errors import NeedsOperator, TryAgain
 from mailbridge.journal import Journal

@@ -14,6 +14,13 @@ Sendable = Stored
 """What a target sends: the outbox's own rows."""
 
 
+class Stop(Protocol):
+    """What tells us to end: readable then."""
+
+    def fileno(self) -> int:
+        """Return what to poll."""
+
+
 class Ledger(Protocol):
     """
     What a target may ask of the outbox, and the one thing it may tell it.

@@ -110,6 +110,8 @@ def _relay(live: Told) -> Iterator[str]:
     for feed, behind in live["missing"].items():
         if behind:
             yield f"         {behind} events of {feed} are announced, and not here yet"
+    for alarm in live["alarms"]:
+        yield f"ALARM    {alarm}"
     for feed in live["contradicted"]:
         yield f"ALARM    {feed} is not served: a reader holds something else of it"
 

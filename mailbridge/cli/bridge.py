@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         context = make_context()
         stack.callback(context.destroy, linger=0)
         if arguments.new_epoch:
-            epoch.begin(outbox, context, to, entity=entity, curve=curve)
+            epoch.begin(outbox, context, to, entity=entity, curve=curve, stop=stop)
         targets: list[Target] = [
             RelayTarget(context, endpoint, outbox, ancestors=outbox.ancestors(), curve=curve)
             for endpoint in to

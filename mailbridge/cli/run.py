@@ -74,7 +74,9 @@ def run(arguments: argparse.Namespace) -> int:
         outbox = ours.state.outbox
         curve = relay.own_curve
         if arguments.new_epoch:
-            epoch.begin(outbox, context, [_reachable(submit)], entity=key.entity, curve=curve)
+            epoch.begin(
+                outbox, context, [_reachable(submit)], entity=key.entity, curve=curve, stop=stop
+            )
         target = RelayTarget(
             context,
             _reachable(submit),

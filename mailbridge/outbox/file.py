@@ -200,6 +200,11 @@ class Told:
         """Say whether after *error* nobody knows what the disk holds."""
         return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DISK
 
+    @staticmethod
+    def busy(error: sqlite3.DatabaseError) -> bool:
+        """Say whether *error* is that another process is at it."""
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF in _BUSY
+
     def _ours(self, error: sqlite3.DatabaseError) -> MailbridgeError | None:
         # The low byte is the primary code, the rest tells more of it.
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from mailbridge import database, failpoint
-from mailbridge.errors import MailbridgeError
+from mailbridge.errors import MailbridgeError, ToldToEnd
 from mailbridge.outbox.file import OutboxFailed, Told, connect, ready
+
+BREATH_MS: Final = 500
+"""Milliseconds for which SQLite waits for another process before we look up."""
+
+PATIENCE: Final = 60.0
+"""Seconds until we give up.  A back-fill beside us holds the right to write for milliseconds."""
 
 
 class Rows:
@@ -20,10 +27,13 @@ class Rows:
         self.path: Final = path
         self._told: Final = Told(path)
         self._failed = False
+        self.told_to_end: Callable[[], bool] = lambda: False
+        """Asked while another process keeps us waiting."""
         self._db = connect(path)
         try:
             with self._told, self._watched():
                 ready(self._db)
+                self._db.execute(f"PRAGMA busy_timeout={BREATH_MS}")
         except BaseException:
             self.close()
             raise
@@ -46,7 +56,7 @@ class Rows:
         if self._failed:
             self._reopen()
         with self._told, self._watched():
-            self._db.execute("BEGIN IMMEDIATE")
+            self._begin()
             try:
                 yield
                 failpoint.reached("outbox-commit")
@@ -56,6 +66,20 @@ class Rows:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+
+    def _begin(self) -> None:
+        # (SQLite itself would wait with both ears shut: nobody could tell us to end.)
+        waits_until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if not Told.busy(error) or time.monotonic() > waits_until:
+                    raise
+                if self.told_to_end():
+                    raise ToldToEnd(f"{self.path}: kept busy by another process") from error
+            else:
+                return
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
@@ -76,6 +100,7 @@ class Rows:
             self._db = connect(self.path)
             with self._told:
                 ready(self._db)
+                self._db.execute(f"PRAGMA busy_timeout={BREATH_MS}")
         self._failed = False
 
     def _get(self, key: str) -> str | None:
