@@ -87,6 +87,8 @@ def _check_headers(block: bytes) -> None:
 
 def clean(value: str) -> str:
     """Return *value* unfolded, RFC 2047 decoded, as one line without controls or surrogates."""
+    if value.isascii() and value.isprintable() and "  " not in value and "=?" not in value:
+        return value.strip()
     text = value if value.isascii() else mime.decoded(_bytes_of(value), None)
     if "=?" in text:
         text = _decode_words(_FOLD.sub(" ", text))

@@ -336,6 +336,8 @@ class Clip:
 
     def line(self, text: str, limit: int = TITLE) -> str:
         """Return *text* as one line of at most *limit* characters: no controls, single blanks."""
+        if text.isascii() and text.isprintable() and "  " not in text:
+            return self._cut(text.strip(), limit)
         # (Nobody cleans megabytes to show a line of them.)
         told = self._cut(text.lstrip(), limit * _SLACK)
         return self._cut(_ONE_LINE.sub(" ", without_surrogates(told)).strip(), limit)
@@ -349,8 +351,10 @@ class Clip:
         kept: list[str] = []
         size = blank = 0
         for line in _lines(text):
-            told = without_surrogates(self._cut(line.rstrip(), limit * _SLACK)).expandtabs()
-            clean = _CONTROL.sub("", told.replace("\r", "")).rstrip()
+            clean = self._cut(line.rstrip(), limit * _SLACK)
+            if not (clean.isascii() and clean.isprintable()):
+                told = without_surrogates(clean).expandtabs()
+                clean = _CONTROL.sub("", told.replace("\r", "")).rstrip()
             if not clean:
                 blank += bool(kept)
                 continue

@@ -109,7 +109,9 @@ def look_at_all(raw: bytes, *, max_mail: int = MAX_MAIL) -> None:
         read = read_mail(raw, limit=max_mail)
         told = [read.subject, read.message_id, read.list_id, str(read.date), str(read.received)]
         told += [value for name in read.names for value in read.headers(name)]
-        told += [*read.texts, *read.file_names, *(inner.text for inner in read.attached)]
+        told += [*read.texts, *(inner.text for inner in read.attached)]
+        # (For these all is parsed again, by the book or not.)
+        told += read.file_names if len(raw) < MIB else []
     except MalformedMail:
         return
     for text in told:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
+from mailbridge import event
 from mailbridge.errors import MalformedEvent, NotCanonical
 from mailbridge.event import (
     FORMAT,
@@ -255,3 +257,10 @@ def test_a_tag_is_ascii_words_and_dots(text: str) -> None:
         assert text.replace(".", "").replace("-", "").replace("_", "").isalnum() or "." not in text
         assert text.isascii()
         assert not text.startswith(".")
+
+
+@given(texts)
+def test_a_uuid_is_made_as_the_standard_library_makes_it(text: str) -> None:
+    named = canonical(["Debian", "x", {"a": text}]).decode()
+
+    assert event_uuid("Debian", "x", {"a": text}) == str(uuid.uuid5(event._IDENTITY, named))
