@@ -73,20 +73,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_mix,
         default=None,
         metavar="WORD=N,...",
-        help="how often what comes (default: uploads=5,bugs=4,noise=1; also: followups)",
+        help="how often what comes (default: uploads=5,bugs=4,noise=1); all: every kind of mail",
     )
     parser.add_argument(
         "--faults",
         type=_faults,
         default=None,
         metavar="WORD,...",
-        help="what goes wrong: duplicate, truncated, latin1, forged, redelivered, or all",
+        help="what goes wrong: duplicate, truncated, latin1, forged, redelivered, wrapped,"
+        " tampered, resent, oversize, or all",
+    )
+    parser.add_argument(
+        "--max-mail",
+        type=_size,
+        default=None,
+        metavar="SIZE",
+        help="what the bridge takes; 'oversize' mails are larger (default: 25M)",
+    )
+    parser.add_argument(
+        "--sign",
+        action="store_true",
+        help="sign what its sender signs, with a key that everybody has; the same bytes each time",
+    )
+    parser.add_argument(
+        "--keyring",
+        type=Path,
+        metavar="FILE",
+        help="write the public key of --sign, for 'keyrings' of a source that tests",
     )
     parser.add_argument(
         "--expect",
         default=None,
         metavar="FILE",
-        help='write the events that the mails must become, one {"tag", "data"} a line; -: print',
+        help='write the events that the mails must become, one {"tag", "data"} a line; -: print;'
+        " with --sign: where the bridge has the key",
     )
 
 
@@ -108,8 +128,19 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.mbox == arguments.expect == "-":
         raise UsageError("--mbox - and --expect - cannot both be standard output")
 
-    faults = day.faults if arguments.faults is None else arguments.faults
-    posts = traffic.mails(arguments.seed, mix=arguments.mix or day.mix, faults=faults)
+    if arguments.keyring and not arguments.sign:
+        raise UsageError("--keyring is for the key of --sign; without that nothing is signed")
+
+    key = traffic.Key() if arguments.sign else None
+    if key and arguments.keyring:
+        _write(arguments.keyring, key.keyring)
+    posts = traffic.mails(
+        arguments.seed,
+        mix=arguments.mix or day.mix,
+        faults=day.faults if arguments.faults is None else arguments.faults,
+        max_mail=arguments.max_mail or traffic.MAX_MAIL,
+        key=key,
+    )
     delivered, known = 0, set[str]()
     with (
         _delivery(arguments) as (deliver, place),
@@ -198,6 +229,15 @@ def _written(path: str | None) -> Iterator[TextIO | None]:
         yield file
 
 
+def _write(path: Path, raw: bytes) -> None:
+    from mailbridge.errors import StorageFailed
+
+    try:
+        path.write_bytes(raw)
+    except OSError as error:
+        raise StorageFailed(f"{path}: cannot be written: {error.strerror}") from error
+
+
 @contextlib.contextmanager
 def _progress(count: int) -> Iterator[Callable[[], None]]:
     """Give what to call after each mail; a bar on a terminal, else nothing."""
@@ -227,9 +267,21 @@ def _profile(text: str) -> Profile:
     return PROFILES[text]
 
 
-def _mix(text: str) -> dict[str, int]:
-    from mailbridge.traffic import WORDS
+def _size(text: str) -> int:
+    from mailbridge.config import size
+    from mailbridge.errors import ConfigError
 
+    try:
+        return size(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: a size as 256K or 25M") from error
+
+
+def _mix(text: str) -> dict[str, int]:
+    from mailbridge.traffic import EVERYTHING, WORDS
+
+    if text == "all":
+        return dict(EVERYTHING)
     mix: dict[str, int] = {}
     for entry in text.split(","):
         word, _, weight = entry.partition("=")

@@ -7,20 +7,26 @@ nothing here knows the recognisers: what both sides get wrong in the same way wo
 
 from __future__ import annotations
 
+from mailbridge.traffic.faults import FAULTS, MAX_MAIL
 from mailbridge.traffic.mbox import in_mbox
 from mailbridge.traffic.mda import deliver
+from mailbridge.traffic.openpgp import Key
 from mailbridge.traffic.profile import EVEN, PROFILES, Profile
 from mailbridge.traffic.smtp import Smtp
 from mailbridge.traffic.stage import Stage
-from mailbridge.traffic.stream import FAULTS, MIX, WORDS, mails
+from mailbridge.traffic.story import EVERYTHING, MIX, WORDS
+from mailbridge.traffic.stream import mails
 from mailbridge.traffic.tale import News, Post
 
 __all__ = [
     "EVEN",
+    "EVERYTHING",
     "FAULTS",
+    "MAX_MAIL",
     "MIX",
     "PROFILES",
     "WORDS",
+    "Key",
     "News",
     "Post",
     "Profile",

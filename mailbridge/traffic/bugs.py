@@ -6,24 +6,28 @@ from dataclasses import replace
 from typing import Final
 
 from mailbridge.traffic import words
-from mailbridge.traffic.dak import LISTS, Upload, closing
+from mailbridge.traffic.dak import closing
 from mailbridge.traffic.letter import (
     Letter,
     Part,
     enclosed,
     multipart,
     text,
-    through_mailman,
-    through_smartlist,
     word,
 )
-from mailbridge.traffic.tale import News, OpenBug, Package, Someone, Tale, World
+from mailbridge.traffic.lists import through_mailman, through_smartlist
+from mailbridge.traffic.tale import News, Tale
+from mailbridge.traffic.upload import Upload
+from mailbridge.traffic.words import LISTS
+from mailbridge.traffic.world import OpenBug, Package, Someone, World
 
 HOST: Final = f"bugs.{words.DOMAIN}"
 OWNER: Final = f'"Demo Bug Tracking System" <owner@{HOST}>'
 DIST: Final = "demo-bugs-dist"
 CLOSED: Final = "demo-bugs-closed"
 MAINTAINERS: Final = "demo-maintainers"
+
+_OPEN: Final = 40
 
 
 def report(world: World, package: Package, *, latin: bool = False) -> Tale:
@@ -75,6 +79,8 @@ def report(world: World, package: Package, *, latin: bool = False) -> Tale:
         ),
     )
     package.bugs.append(bug)
+    # (What is open for too long nobody closes any more.)
+    del package.bugs[:-_OPEN]
     bare = _passed_on(world, bug, written, f"report {number}", f"submit@{HOST}")
     told = {
         "tracker": "debbugs",
@@ -112,7 +118,22 @@ def comment(world: World, bug: OpenBug) -> Tale:
         part=text(f"{world.rng.choice(words.REMARKS)}\n"),
     )
     bare = _passed_on(world, bug, written, f"followup {bug.number}", f"{bug.number}@{HOST}")
-    return Tale(what="debbugs followup", letter=_listed(world, bare, DIST), bare=bare)
+    told = {
+        "tracker": "debbugs",
+        "bug": bug.number,
+        "title": bug.title,
+        "package": [bug.package],
+        "source": [bug.source],
+        "tags": list(bug.tags),
+        "actor_name": writer.name,
+        "in_reply_to": bug.message_id,
+    }
+    return Tale(
+        what="debbugs followup",
+        letter=_listed(world, bare, DIST),
+        bare=bare,
+        off=(News("bug-commented", told, f"comment {written.get('Message-ID')}"),),
+    )
 
 
 def closed_by_upload(world: World, bug: OpenBug, upload: Upload) -> Tale:
@@ -231,7 +252,7 @@ def _passed_on(world: World, bug: OpenBug, written: Letter, message: str, to: st
 
 def _listed(world: World, letter: Letter, name: str) -> Letter:
     if world.chance(0.8) or letter.charset == "latin-1":
-        return through_smartlist(letter, name, LISTS, world.list_number())
+        return through_smartlist(letter, name, LISTS, world.list_number(name))
     return through_mailman(letter, MAINTAINERS, LISTS)
 
 

@@ -1,211 +1,26 @@
-"""Mails as dak sends them: announcements of every period, ACCEPTED, held, NEW, REJECTED."""
+"""Mails as dak sends them about uploads: announcements of every period, and the private ones."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple
+from dataclasses import replace
+from typing import Final
 
 from mailbridge.traffic import words
-from mailbridge.traffic.letter import (
-    Letter,
-    Part,
-    person,
-    signed,
-    text,
-    through_mailman,
-    through_smartlist,
-)
-from mailbridge.traffic.tale import News, OpenBug, Package, Someone, Tale, World
+from mailbridge.traffic.letter import Letter, Part, person, signed, text
+from mailbridge.traffic.lists import through_mailman, through_smartlist
+from mailbridge.traffic.tale import News, Tale
+from mailbridge.traffic.upload import Period, Upload
+from mailbridge.traffic.words import LISTS
+from mailbridge.traffic.world import OpenBug, World
 
-Period = Literal["2002", "2008", "2013", "2016", "2021", "today"]
-"""When dak wrote so (mail-formats 1.4)."""
-
-LISTS: Final = f"lists.{words.DOMAIN}"
 CHANGES: Final = "demo-devel-changes"
 TEAM: Final = "demo-team-uploads"
 HOST: Final = "ftp-master"
+MASTERS: Final = f"Demo FTP Masters <ftpmaster@{HOST}.{words.DOMAIN}>"
 
 _UPLOAD: Final = "dak process-upload"
-_SIZES: Final = {
-    ".dsc": (1_700, 3_900),
-    ".orig.tar.xz": (40_000, 4_000_000),
-    ".debian.tar.xz": (4_000, 60_000),
-    ".buildinfo": (4_500, 19_000),
-    ".deb": (9_000, 1_900_000),
-}
-_LONG: Final = 8_000  # what `changes` is cut at
-
-
-class File(NamedTuple):
-    """A file of an upload."""
-
-    name: str
-    size: int
-    md5: str
-    sha1: str
-    sha256: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Upload:
-    """An upload, as its .changes tells it."""
-
-    package: Package
-    version: str
-    source_version: str
-    arches: tuple[str, ...]
-    suite: str
-    urgency: str
-    by: Someone
-    closes: tuple[int, ...]
-    files: tuple[File, ...]
-    changes: str
-    date: str
-
-    @property
-    def name(self) -> str:
-        """The .changes file's name without `.changes`: no epoch, and where it was built."""
-        arch = self.arches[0] if len(self.arches) == 1 else "amd64"
-        return f"{self.package.name}_{self.version.rpartition(':')[2]}_{arch}"
-
-    @property
-    def source(self) -> str:
-        """The Source field, which names the source's version where it differs."""
-        if self.version == self.source_version:
-            return self.package.name
-        return f"{self.package.name} ({self.source_version})"
-
-    @property
-    def is_source(self) -> bool:
-        """Whether it brings source."""
-        return "source" in self.arches
-
-    def paragraph(self, period: Period) -> str:
-        """Return the .changes, unsigned."""
-        old = period in ("2002", "2008")
-        blank = " " if old else ""
-        binaries = self.package.binaries
-        lines = [f"Format: {'1.7' if period == '2002' else '1.8'}", f"Date: {self.date}"]
-        lines.append(f"Source: {self.source}")
-        if old or set(self.arches) != {"source"}:
-            lines.append(f"Binary: {' '.join(binaries)}")
-        if not self.is_source:
-            lines.append("Binary-Only: yes")
-        lines += [
-            f"Architecture: {' '.join(self.arches)}",
-            f"Version: {self.version}",
-            f"Distribution: {self.suite}",
-            f"Urgency: {self.urgency}",
-            f"Maintainer: {self.package.maintainer.field}",
-            f"Changed-By: {self.by.field}",
-        ]
-        if old or set(self.arches) != {"source"}:
-            lines.append(f"Description:{blank}")
-            lines += [f" {name:<10} - made-up program of a made-up archive" for name in binaries]
-        if self.closes:
-            lines.append(f"Closes: {' '.join(map(str, self.closes))}")
-        lines.append(f"Changes:{blank}")
-        # (`changes` is the field's value: every line but the first has its blank already.)
-        lines += f" {self.changes}".split("\n")
-        section = self.package.section
-        if period != "2002":
-            lines.append(f"Checksums-Sha1:{blank}")
-            lines += [f" {file.sha1} {file.size} {file.name}" for file in self.files]
-            lines.append(f"Checksums-Sha256:{blank}")
-            lines += [f" {file.sha256} {file.size} {file.name}" for file in self.files]
-        lines.append(f"Files:{blank}")
-        lines += [f" {file.md5} {file.size} {section} optional {file.name}" for file in self.files]
-        return "\n".join(lines) + "\n"
-
-    @property
-    def told_changes(self) -> dict[str, Any]:
-        """Return what an event tells of the changes; what is too long, it cuts and says so."""
-        if len(self.changes) > _LONG:
-            return {"truncated": True}
-        return {"changes": self.changes}
-
-    def expected(self, period: Period) -> dict[str, Any]:
-        """Return what any mail of the *period* that brings the whole .changes tells."""
-        told = {
-            "suite": self.suite,
-            "suites": [self.suite],
-            "policy_suites": [],
-            "is_new": False,
-            "source_name": self.package.name,
-            "source_version": self.source_version,
-            "uploader_name": self.by.name,
-            "uploader_email": self.by.address,
-            "architectures": list(self.arches),
-            "files": [file.name for file in self.files],
-            "urgency": self.urgency,
-            "distribution": self.suite,
-            "closes": list(self.closes),
-            "is_source_upload": self.is_source,
-            "is_binnmu": self.version != self.source_version,
-        }
-        told |= self.told_changes
-        if period == "today":
-            told["upload_name"] = self.name
-        if period != "2002":
-            told["checksums"] = [
-                {"name": file.name, "size": file.size, "sha256": file.sha256} for file in self.files
-            ]
-        return told
-
-    @property
-    def key(self) -> str:
-        """What makes it this upload and no other."""
-        return f"upload {self.package.name} {self.version} {self.name}"
-
-
-def prepare(  # noqa: PLR0913 - an upload has that many sides
-    world: World,
-    package: Package,
-    *,
-    suite: str,
-    version: str,
-    by: Someone,
-    bugs: Sequence[OpenBug] = (),
-    binnmu: bool = False,
-) -> Upload:
-    """Return the upload of *version* of *package* to *suite*, closing *bugs*."""
-    rng = world.rng
-    plain = version.rpartition(":")[2]
-    urgency = rng.choice(("medium", "medium", "low", "high"))
-    items = [f"   * {rng.choice(words.CHORES)}."]
-    items += [f"   * {rng.choice(words.REPAIRS)}.\n     (Closes: #{bug.number})" for bug in bugs]
-    if world.chance(0.02):  # (a rare one, so that the cap is seen)
-        items += [f"   * {rng.choice(words.REPAIRS)}, part {part}." for part in range(200)]
-    if binnmu:
-        items = ["   * Binary-only rebuild against the new library."]
-    changes = f"{package.name} ({version}) {suite}; urgency={urgency}\n .\n" + "\n".join(items)
-    stem = f"{package.name}_{plain}"
-    if binnmu:
-        arches: tuple[str, ...] = ("amd64",)
-        names = [f"{name}_{plain}_amd64.deb" for name in package.binaries]
-    else:
-        names = [f"{stem}.dsc", f"{stem}.debian.tar.xz"]
-        if plain.rpartition("-")[2] == "1":
-            names.insert(1, f"{package.name}_{plain.rpartition('-')[0]}.orig.tar.xz")
-        arches = ("source",)
-        if world.chance(0.25):
-            arches = ("source", package.arch)
-            names += [f"{name}_{plain}_{package.arch}.deb" for name in package.binaries]
-        names.append(f"{stem}_{arches[-1]}.buildinfo")
-    return Upload(
-        package=package,
-        version=version,
-        source_version=version.rpartition("+b")[0] if binnmu else version,
-        arches=arches,
-        suite=suite,
-        urgency=urgency,
-        by=by,
-        closes=tuple(sorted(bug.number for bug in bugs)),
-        files=tuple(_file(world, name) for name in names),
-        changes=changes,
-        date=world.earlier(rng.randrange(9, 90)),
-    )
+_POLICY: Final = "dak process-policy"
+_THANKS: Final = "Thank you for your contribution to Demo.\n"
 
 
 def announce(
@@ -217,42 +32,70 @@ def announce(
     *latin*: in raw Latin-1, as in 2002.  *forged*: with lines outside of the signed text that
     would have it otherwise.
     """
-    arches = " ".join(upload.arches)
-    into = "" if period in ("2002", "2008", "2013") else f" into {upload.suite}"
-    subject = f"Accepted {upload.package.name} {upload.version} ({arches}){into}"
-    said = clearsigned(world, upload.paragraph(period))
+    said = clearsigned(world, upload.paragraph(period), "latin-1" if latin else "utf-8")
     if period in ("2002", "2008"):
         said += f"\n\nAccepted:\n{_pool(upload)}\n"
     if forged:
         lie = "Source: impostor\nVersion: 666-1\nDistribution: stable\n"
         said = f"{lie}\n{said}\n{lie}"
+    part = _body(world, said, period, latin=latin)
+    tale = _announced(world, upload, period, part, latin=latin)
+    what = tale.what + (" latin1" if latin else "") + (" forged" if forged else "")
+    return replace(tale, what=what)
+
+
+def tampered(world: World, upload: Upload) -> Tale:
+    """
+    Return the announcement of *upload* with another file in it than was signed.
+
+    Who can check its signature makes nothing of it; to others it says what it says.
+    """
+    said = clearsigned(world, upload.paragraph("today"))
+    true, *rest = upload.files
+    false = true.exchanged(world.rng)
+    changed = said
+    for old, new in zip(true.digests, false.digests, strict=True):
+        changed = changed.replace(old, new)
+    part = _body(world, changed, "today", original=said)
+    told = replace(upload, files=(false, *rest))
+    tale = _announced(world, told, "today", part)
+    news = () if world.key else tuple(n._replace(key=f"tampered {n.key}") for n in tale.news)
+    return replace(
+        tale,
+        what="dak announce tampered",
+        news=() if world.key else news,
+        bare=None,
+        breakable=False,
+    )
+
+
+def _announced(
+    world: World, upload: Upload, period: Period, part: Part, *, latin: bool = False
+) -> Tale:
+    arches = " ".join(upload.arches)
+    into = "" if period in ("2002", "2008", "2013") else f" into {upload.suite}"
     to = f"{CHANGES}@{LISTS}"
-    modern = period == "today"
     letter = Letter(
         trace=world.trace("lists", to),
         charset="latin-1" if latin else "utf-8",
         headers=(
             *_people(upload, period, to),
             *_dak(upload, period, _UPLOAD, "accept", upload.suite),
-            ("Subject", subject),
+            ("Subject", f"Accepted {upload.package.name} {upload.version} ({arches}){into}"),
             ("Message-Id", f"<{world.exim_id(HOST)}>"),
             ("Date", world.date),
         ),
-        part=_body(world, said, period, latin=latin),
+        part=part,
     )
     told = upload.expected(period)
-    if period in ("2008", "2013", "2002"):
+    if period in ("2002", "2008", "2013"):
         told["suite_guessed"] = True
-    munged = modern and world.chance(0.3)
-    decorated = (
-        through_mailman(letter, CHANGES, LISTS, munged=munged)
-        if munged
-        else through_smartlist(letter, CHANGES, LISTS, world.list_number())
-    )
+    if period == "today" and world.chance(0.3):
+        decorated = through_mailman(letter, CHANGES, LISTS, munged=True)
+    else:
+        decorated = through_smartlist(letter, CHANGES, LISTS, world.list_number(CHANGES))
     return Tale(
-        what=f"dak announce {period}"
-        + (" latin1" if latin else "")
-        + (" forged" if forged else ""),
+        what=f"dak announce {period}",
         letter=decorated,
         bare=None if latin else letter,
         news=(News("package-upload-accepted", told, upload.key),),
@@ -260,29 +103,57 @@ def announce(
     )
 
 
-def accepted(world: World, upload: Upload, *, out_of_new: bool = False) -> Tale:
-    """Return the ACCEPTED mail about *upload*, in the copy of its team's list."""
-    said = "Thank you for your contribution to Demo.\n\n\n\nAccepted:\n\n"
-    said += clearsigned(world, upload.paragraph("today")) + "\n"
-    program = "dak process-policy" if out_of_new else _UPLOAD
-    letter = _private(world, upload, said, program=program, action="accept", suite=upload.suite)
+def accepted(
+    world: World, upload: Upload, period: Period = "today", *, by_hand: bool = False
+) -> Tale:
+    """
+    Return the ACCEPTED mail about *upload*, in the copy of its team's list.
+
+    *by_hand*: it waited for somebody, in NEW or for a policy.
+    """
+    changes = f"Accepted:\n\n{clearsigned(world, upload.paragraph(period))}\n"
+    # (Until November 2022 the thanks came last.)
+    said = f"{_THANKS}\n\n\n{changes}" if period == "today" else f"\n\n{changes}\n{_THANKS}"
+    program = _POLICY if by_hand else _UPLOAD
+    letter = _private(world, upload, said, period, program=program, suite=upload.suite)
     letter = letter.with_header("Subject", f"{upload.name}.changes ACCEPTED into {upload.suite}")
-    news = News("package-upload-accepted", upload.expected("today"), upload.key)
+    told = upload.expected("today")
     return Tale(
-        what="dak accepted",
+        what=f"dak accepted {period}",
         letter=through_mailman(letter, TEAM, LISTS) if world.chance(0.5) else letter,
         bare=letter,
-        news=(news,),
+        news=(News("package-upload-accepted", told, upload.key),),
+        breakable=True,
+    )
+
+
+def accepted_files(world: World, upload: Upload) -> Tale:
+    """Return the ACCEPTED mail about *upload* as before 2012: a list of its files, no .changes."""
+    said = f"\n\nAccepted:\n{_pool(upload)}\n\n{_THANKS}"
+    letter = _private(world, upload, said, "2008", program="dak process-unchecked", suite=None)
+    letter = letter.with_header("Subject", f"{upload.name}.changes ACCEPTED")
+    told = {
+        "upload_name": upload.name,
+        "is_new": False,
+        "source_name": upload.package.name,
+        "files": [file.name for file in upload.files],
+        "is_source_upload": upload.is_source,
+        "suites": [],
+    }
+    return Tale(
+        what="dak accepted 2008",
+        letter=through_mailman(letter, TEAM, LISTS),
+        bare=letter,
+        news=(News("package-upload-accepted", told, f"files {upload.key}"),),
         breakable=True,
     )
 
 
 def held(world: World, upload: Upload, queue: str) -> Tale:
     """Return the ACCEPTED mail about *upload*, which waits in the policy *queue*."""
-    said = "Thank you for your contribution to Demo.\n\n\n\nAccepted:\n\n"
-    said += clearsigned(world, upload.paragraph("today")) + "\n"
+    said = f"{_THANKS}\n\n\nAccepted:\n\n{clearsigned(world, upload.paragraph('today'))}\n"
     suites = f"{upload.suite}->{queue}"
-    letter = _private(world, upload, said, program=_UPLOAD, action="policy", suite=suites)
+    letter = _private(world, upload, said, "today", action="policy", suite=suites)
     letter = letter.with_header("Subject", f"{upload.name}.changes ACCEPTED into {suites}")
     told = upload.expected("today") | {"policy_suites": [queue], "policy_queue": queue}
     return Tale(
@@ -299,7 +170,7 @@ def new(world: World, upload: Upload) -> Tale:
         "\nYour package has been put into the NEW queue, which requires manual action\n"
         "from the archive's people.  The upload was otherwise valid, so please be\npatient.\n"
     )
-    letter = _private(world, upload, said, program=_UPLOAD, action="new", suite=None)
+    letter = _private(world, upload, said, "today", action="new", suite=None)
     letter = letter.with_header("Subject", f"{upload.name}.changes is NEW")
     told = {
         "upload_name": upload.name,
@@ -324,7 +195,10 @@ def rejected(world: World, upload: Upload) -> Tale:
         f"\n\n{reason}\n\n===\n\nPlease feel free to respond to this email if you don't understand"
         " why\nyour files were rejected, or if you upload new files which address our\nconcerns.\n"
     )
-    letter = _private(world, upload, said, program=_UPLOAD, action="reject", suite=upload.suite)
+    old = world.chance(0.3)
+    letter = _private(
+        world, upload, said, "2013" if old else "today", action="reject", suite=upload.suite
+    )
     letter = letter.with_header("Subject", f"{upload.name}.changes REJECTED")
     letter = letter.with_header("X-DAK-Rejection", "automatic" if automatic else "manual")
     told = {
@@ -332,10 +206,9 @@ def rejected(world: World, upload: Upload) -> Tale:
         "reason": reason,
         "automatic": automatic,
         "source_name": upload.package.name,
-        "source_version": upload.source_version,
-    }
+    } | ({} if old else {"source_version": upload.source_version})
     return Tale(
-        what="dak rejected",
+        what=f"dak rejected {'2013' if old else 'today'}",
         letter=through_mailman(letter, TEAM, LISTS),
         news=(News("package-upload-rejected", told, f"rejected {letter.get('Message-Id')}"),),
     )
@@ -362,64 +235,47 @@ def closing(world: World, upload: Upload, bug: OpenBug) -> Letter:
     return Letter(headers=headers, part=_body(world, said, "today"))
 
 
-def processing(world: World, upload: Upload) -> Tale:
-    """Return the queue daemon's mail about *upload*: it decides nothing."""
-    files = "".join(f"  {file.name}\n" for file in upload.files)
-    said = (
-        f"{upload.name}.changes uploaded successfully to localhost\nalong with the files:\n{files}"
-        f"\nGreetings,\n\n\tYour queue daemon (running on host upload.{words.DOMAIN})\n"
-    )
-    letter = Letter(
-        trace=world.trace(HOST, upload.by.address),
-        headers=(
-            ("From", f"Demo FTP Masters <ftpmaster@{HOST}.{words.DOMAIN}>"),
-            ("To", upload.by.address),
-            ("Subject", f"Processing of {upload.name}.changes"),
-            ("X-DAK", "DAK"),
-            ("X-Debian", "DAK"),
-            ("X-Debian-Package", upload.package.name),
-            ("Precedence", "bulk"),
-            ("Auto-Submitted", "auto-generated"),
-            ("Message-Id", f"<{world.exim_id(HOST)}>"),
-            ("Date", world.date),
-        ),
-        part=text(said, "bare"),
-    )
-    return Tale(what="dak processing", letter=letter)
-
-
-def clearsigned(world: World, paragraph: str) -> str:
-    """Return *paragraph* in clearsign armour, with a signature that is none."""
+def clearsigned(world: World, paragraph: str, charset: str = "utf-8") -> str:
+    """Return *paragraph* in clearsign armour, signed by the world's key, or with no signature."""
     lines = (f"- {line}" if line.startswith("-") else line for line in paragraph.split("\n"))
     armoured = "\n".join(lines)
     head = "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA512\n\n"
-    return f"{head}{armoured}\n{world.signature()}"
+    # (Drawn in any case: a signed story is otherwise that without signatures.)
+    none = world.signature()
+    return f"{head}{armoured}\n{world.key.clearsigned(paragraph, charset) if world.key else none}"
 
 
-def _private(  # noqa: PLR0913 - what the five private mails differ in
-    world: World, upload: Upload, said: str, *, program: str, action: str, suite: str | None
+def _private(  # noqa: PLR0913 - what the private mails differ in
+    world: World,
+    upload: Upload,
+    said: str,
+    period: Period,
+    *,
+    suite: str | None,
+    program: str = _UPLOAD,
+    action: str = "accept",
 ) -> Letter:
     to = f"{TEAM}@{LISTS}"
     return Letter(
         trace=world.trace(HOST, to),
         headers=(
-            ("From", f"Demo FTP Masters <ftpmaster@{HOST}.{words.DOMAIN}>"),
+            ("From", MASTERS),
             ("To", f"{person(upload.by.name, upload.by.address)},\n {to}"),
-            *_dak(upload, "today", program, action, suite),
+            *_dak(upload, period, program, action, suite),
             ("Precedence", "bulk"),
             ("Auto-Submitted", "auto-generated"),
             ("Subject", ""),
             ("Message-Id", f"<{world.exim_id(HOST)}>"),
             ("Date", world.date),
         ),
-        part=_body(world, said, "today" if action != "new" else "2021"),
+        part=_body(world, said, period),
     )
 
 
 def _people(upload: Upload, period: Period, to: str) -> tuple[tuple[str, str], ...]:
     if period in ("2021", "today"):
         return (
-            ("From", f"Demo FTP Masters <ftpmaster@{HOST}.{words.DOMAIN}>"),
+            ("From", MASTERS),
             ("Reply-To", person(upload.by.name, upload.by.address)),
             ("To", to),
         )
@@ -455,26 +311,20 @@ def _dak(
     return tuple(told)
 
 
-def _body(world: World, said: str, period: Period, *, latin: bool = False) -> Part:
+def _body(
+    world: World, said: str, period: Period, *, latin: bool = False, original: str | None = None
+) -> Part:
+    """Return what the archive sends; what it signed was *original*, if that is not *said*."""
     if period == "2002":
         return text(said, "bare", "latin-1" if latin else "utf-8")
     if period != "today":
         return text(said)
-    return signed(said, world.boundary(), world.signature(2))
+    none = world.signature(2)
+    seal = world.key.detached(text(original or said).canonical) if world.key else none
+    return signed(said, world.boundary(), seal)
 
 
 def _pool(upload: Upload) -> str:
     name = upload.package.name
     home = f"pool/main/{name[0]}/{name}"
     return "".join(f"{file.name}\n  to {home}/{file.name}\n" for file in upload.files)
-
-
-def _file(world: World, name: str) -> File:
-    rng = world.rng
-    return File(
-        name=name,
-        size=rng.randrange(*next(size for end, size in _SIZES.items() if name.endswith(end))),
-        md5=rng.randbytes(16).hex(),
-        sha1=rng.randbytes(20).hex(),
-        sha256=rng.randbytes(32).hex(),
-    )

@@ -6,9 +6,12 @@ from dataclasses import replace
 from typing import Any, Final
 
 from mailbridge.traffic import words
-from mailbridge.traffic.dak import LISTS, Upload
-from mailbridge.traffic.letter import Letter, text, through_mailman
-from mailbridge.traffic.tale import News, Tale, World
+from mailbridge.traffic.letter import Letter, text
+from mailbridge.traffic.lists import through_mailman
+from mailbridge.traffic.tale import News, Tale
+from mailbridge.traffic.upload import Upload
+from mailbridge.traffic.words import LISTS
+from mailbridge.traffic.world import World
 
 CHANGES: Final = f"{words.REPO}-changes"
 UPLOADS: Final = f"{words.REPO}-uploads"

@@ -32,6 +32,16 @@ class Part:
     """What a single text part says, so that a list can add a footer."""
     boundary: str | None = None
 
+    @property
+    def canonical(self) -> bytes:
+        """As OpenPGP signs it: headers and all, with the line ends of the network (RFC 3156, 5)."""
+        return self.encode().replace(b"\n", b"\r\n")
+
+    def encode(self) -> bytes:
+        """Return its bytes: headers, an empty line, body."""
+        headers = "".join(f"{name}: {value}\n" for name, value in self.headers)
+        return headers.encode() + b"\n" + self.body
+
 
 @dataclass(frozen=True, kw_only=True)
 class Letter:
@@ -47,6 +57,16 @@ class Letter:
     def get(self, name: str) -> str:
         """Return the header *name*, which must be there."""
         return next(value for key, value in self.headers if key == name)
+
+    @property
+    def message_id(self) -> str:
+        """Its id as its header has it, angles included; empty if it has none."""
+        return next((value for key, value in self.headers if key.lower() == "message-id"), "")
+
+    def with_message_id(self, value: str) -> Letter:
+        """Return the letter under another id."""
+        name = next((key for key, _ in self.headers if key.lower() == "message-id"), "Message-ID")
+        return self.with_header(name, value)
 
     def with_header(self, name: str, value: str) -> Letter:
         """Return the letter with the header *name* changed, or added at the end."""
@@ -86,9 +106,7 @@ def multipart(kind: str, boundary: str, parts: Sequence[Part], preamble: str = "
     """Return *parts* under one roof; *kind* is what follows `multipart/`, parameters included."""
     mark = f"--{boundary}\n".encode()
     pieces = [preamble.encode() + b"\n" if preamble else b""]
-    for part in parts:
-        headers = "".join(f"{name}: {value}\n" for name, value in part.headers)
-        pieces.append(mark + headers.encode() + b"\n" + part.body + b"\n")
+    pieces += [mark + part.encode() + b"\n" for part in parts]
     pieces.append(f"--{boundary}--\n".encode())
     header = ("Content-Type", f'multipart/{kind};\n boundary="{boundary}"')
     return Part(headers=(header,), body=b"".join(pieces), boundary=boundary)
@@ -138,62 +156,6 @@ def person(name: str, address: str) -> str:
     if "." in name or "," in name:
         return f"{address} ({word(name)})"
     return f"{word(name)} <{address}>"
-
-
-# -- what lists do to a mail -----------------------------------------------------------------------
-
-
-def through_smartlist(letter: Letter, name: str, host: str, number: int) -> Letter:
-    """Return *letter* as the list *name* at *host*, a smartlist, sends it on."""
-    address = f"{name}@{host}"
-    footer = (
-        f"\n-- \nTo UNSUBSCRIBE, email to {name.upper()}-REQUEST@{host}\nwith a subject of"
-        f' "unsubscribe". Trouble? Contact listmaster@{host}\n'
-    )
-    part = letter.part
-    if part.text is not None and part.headers and letter.charset == "utf-8":
-        part = text(part.text + footer)
-    headers = tuple(pair for pair in letter.headers if pair[0] != "Precedence")
-    added = (
-        ("X-Mailing-List", f"<{address}> archive/latest/{number}"),
-        ("X-Loop", address),
-        ("List-Id", f"<{name}.{host}>"),
-        ("List-Post", f"<mailto:{address}>"),
-        ("List-Unsubscribe", f"<mailto:{name}-request@{host}?subject=unsubscribe>"),
-        ("Precedence", "list"),
-        ("Resent-Sender", f"{name}-request@{host}"),
-    )
-    trace = (*letter.trace, ("X-Original-To", address))
-    return replace(letter, headers=headers + added, part=part, trace=trace)
-
-
-def through_mailman(letter: Letter, name: str, host: str, *, munged: bool = False) -> Letter:
-    """Return *letter* as Mailman 2 sends it on: prefix, footer, and with *munged* its own From."""
-    address = f"{name}@{host}"
-    footer = f"_______________________________________________\n{name} mailing list\n{address}\n"
-    part = letter.part
-    seam = f"===============mm{binascii.crc32(part.body):010d}=="
-    if part.text is not None and part.headers:
-        part = text(part.text + "\n" + footer, "base64")
-    elif part.text is None:
-        part = multipart("mixed", seam, (part, text(footer, "8bit", "us-ascii")))
-    headers = tuple(pair for pair in letter.headers if pair[0] != "Precedence")
-    added = [
-        ("X-BeenThere", address),
-        ("X-Mailman-Version", "2.1.39"),
-        ("Precedence", "list"),
-        ("List-Id", f"Changes and\n\tother news <{name}.{host}>"),
-        ("List-Post", f"<mailto:{address}>"),
-        ("List-Help", f"<mailto:{name}-request@{host}?subject=help>"),
-        ("Sender", f'"{name}" <{name}-bounces@{host}>'),
-        ("Errors-To", f"{name}-bounces@{host}"),
-    ]
-    changed = replace(letter, headers=headers + tuple(added), part=part)
-    changed = changed.with_header("Subject", f"[{name}] {letter.get('Subject')}")
-    if munged:
-        told = letter.get("From").partition("<")[0].strip(' "') or name
-        changed = changed.with_header("From", f'"{told} via {name}" <{address}>')
-    return changed
 
 
 def _header(name: str, value: str) -> str:

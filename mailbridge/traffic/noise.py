@@ -9,7 +9,7 @@ from typing import Final
 from mailbridge.traffic import dak, words
 from mailbridge.traffic.bugs import HOST as BUGS
 from mailbridge.traffic.bugs import OWNER
-from mailbridge.traffic.dak import CHANGES, LISTS, Upload
+from mailbridge.traffic.dak import CHANGES
 from mailbridge.traffic.letter import (
     Headers,
     Letter,
@@ -17,11 +17,14 @@ from mailbridge.traffic.letter import (
     enclosed,
     multipart,
     text,
-    through_mailman,
-    through_smartlist,
     word,
 )
-from mailbridge.traffic.tale import Tale, World
+from mailbridge.traffic.lists import through_mailman, through_smartlist
+from mailbridge.traffic.queued import processing
+from mailbridge.traffic.tale import Tale
+from mailbridge.traffic.upload import Upload
+from mailbridge.traffic.words import LISTS
+from mailbridge.traffic.world import World
 
 
 def noise(world: World, upload: Upload) -> Tale:
@@ -130,7 +133,7 @@ _SHAPES: Final[tuple[Callable[[World, Upload], Tale], ...]] = (
     _digest,
     _spam,
     _acknowledgement,
-    dak.processing,
+    processing,
 )
 
 
@@ -153,4 +156,4 @@ def _human(world: World, subject: str, part: Part, *, extra: Headers = ()) -> Le
 
 
 def _smart(world: World, letter: Letter) -> Letter:
-    return through_smartlist(letter, CHANGES, LISTS, world.list_number())
+    return through_smartlist(letter, CHANGES, LISTS, world.list_number(CHANGES))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from mailbridge.traffic.stream import MIX
+from mailbridge.traffic.story import MIX
 
 
 class Profile(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 DOMAIN: Final = "example.org"
+LISTS: Final = f"lists.{DOMAIN}"
 PROJECT: Final = "Vesper"
 """The derivative whose archive runs Laniakea."""
 REPO: Final = "vesper"
