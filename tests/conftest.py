@@ -68,7 +68,9 @@ def _at_nobodys_desk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterato
     monkeypatch.setenv("COLUMNS", "80")
     for name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "NOTIFY_SOCKET", "WATCHDOG_USEC"):
         monkeypatch.delenv(name, raising=False)
+    umask = os.umask(0o022)
     yield
+    os.umask(umask)
     monkeypatch.undo()
     time.tzset()
 

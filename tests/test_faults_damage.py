@@ -153,7 +153,9 @@ def _cursor(trial: Trial, pos: int) -> Iterator[Iterator[VerifiedEvent]]:
     with looking(trial.state / "journal.db") as journal:
         (name,) = journal.execute("SELECT value FROM meta WHERE name = 'id'").fetchone()
     url = (trial.state / "journal.db").as_uri()
-    yield listen(url, state=trial.state, since=f"{name}-{pos}", timeout=PATIENCE)
+    events = listen(url, state=trial.state, since=f"{name}-{pos}", timeout=PATIENCE)
+    with closing(events):  # type: ignore[type-var]  # it is a generator
+        yield events
 
 
 def test_a_journal_from_before_there_were_checksums_is_judged_by_hash_and_gets_them(

@@ -760,7 +760,6 @@ def test_where_outbox_and_journal_are_restored_nothing_is_numbered_a_second_time
 def test_a_backup_has_all_of_the_state_and_is_its_owners_alone(
     maildir: Path, state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    os.umask(0o022)
     for n, raw in enumerate((upload(1), bad(2), chat(3))):
         put(maildir, raw, f"{n}.x")
     words = ("run", "--maildir", maildir, "--existing", "emit", "--state", state, *LOOPBACK)

@@ -42,11 +42,14 @@ def pipe(words: Sequence[str], config: str | None) -> int:
         if sys.stdin is None:
             raise TryAgain("standard input is closed: no mail stored")
         # Whatever has to be made on the way to the spool is ours alone, as the spool is.
-        os.umask(0o077)
-        # Unbuffered: `sys.stdin.buffer` does not look for signals between its system calls, and
-        # who was told to end would wait for the MTA for ever.
-        with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as stdin:
-            path, size = store_mail(maildir, stdin, limit=limit)
+        umask = os.umask(0o077)
+        try:
+            # Unbuffered: `sys.stdin.buffer` does not look for signals between its system calls,
+            # and who was told to end would wait for the MTA for ever.
+            with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as stdin:
+                path, size = store_mail(maildir, stdin, limit=limit)
+        finally:
+            os.umask(umask)
         if size > limit:
             _say(f"{path}: {size} bytes, more than max_mail; only its beginning is kept")
     except MailbridgeError as error:
