@@ -118,6 +118,12 @@ def put(maildir: Path, raw: bytes, name: str, *, by: str = "rename") -> Path:
     return final
 
 
+AS_ANYBODY: Final = (
+    ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
+)
+"""Starts a program that may enter and read no more than file modes say, though root starts it."""
+
+
 class Daemon:
     """A mailbridge in a process of its own; what it says is kept."""
 
