@@ -899,13 +899,15 @@ def test_a_test_mail_that_no_relay_gets_is_told_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     state, maildir = tmp_path / "state", make_maildir(tmp_path / "Maildir")
-    program = _mail_server(tmp_path, f"cat > {maildir}/new/1.a.host")
+    program = _mail_server(
+        tmp_path, f"cat > {maildir}/tmp/1.a.host; mv {maildir}/tmp/1.a.host {maildir}/new/"
+    )
     words = ("bridge", "--state", state, "--maildir", maildir, "--submit", "tcp://127.0.0.1:9")
     with Daemon(*words) as daemon:
         daemon.ready()
-        asked = ["--send-test", "x@lists.example.org", "--via", str(program), "--timeout", "3"]
+        asked = ["--send-test", "x@lists.example.org", "--via", str(program), "--timeout", "8"]
         assert main(["doctor", "--state", str(state), *asked]) == 65
         assert daemon.stop() == 0
 
-    assert "1 relay(s) did not answer to it in 3 s" in capsys.readouterr().out
+    assert "1 relay(s) did not answer to it in 8 s" in capsys.readouterr().out
     assert told_by(state, "bridge") is None
