@@ -36,7 +36,8 @@ _SAID: Final[tuple[tuple[What, re.Pattern[str]], ...]] = (
     ("closed", re.compile(r"(?:Issue|Merge [Rr]equest)(?: [#!]?\d+)? was closed\b.*")),
     ("created", re.compile(r".{1,250} created (?:an issue|a merge request|a new issue).*")),
     ("created", re.compile(r"(?:Issue|Merge [Rr]equest) [#!]?\d+: https?://\S+")),
-    ("created", re.compile(r"New (?:issue|merge request) was created\.?")),
+    # The templates of the years when both were written large.
+    ("created", re.compile(r"New (?:[Ii]ssue|[Mm]erge [Rr]equest) (?:was created\.?|[#!]\d+)")),
 )
 
 
