@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from mailbridge.armor import BEGIN, END, SIGNATURE
@@ -53,9 +53,19 @@ _FIELD: Final = re.compile(r"(?s)([A-Z][A-Za-z ]{1,30}?(?:\(s\))?)[ \t]*:[ \t]*(
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9.+-]{1,200}")
 _CVE: Final = re.compile(r"\b(?:CVE|CAN)-\d{4}-\d{4,8}\b")
 _DIGITS: Final = re.compile(r"\d+")
-_FIXED: Final = re.compile(r"\bfixed in versions? ([0-9][A-Za-z0-9.+:~-]*)")
+_SENTENCE: Final = re.compile(r"(?<=[.;]) (?=[A-Z])")
+# (LTS names the package between: `fixed in hello version 2.10-3`.)
+_FIXED: Final = re.compile(
+    r"\bfixed in (?:[a-z0-9][a-z0-9.+-]{1,100} )?versions? ([0-9][A-Za-z0-9.+:~-]*)"
+)
 _SUITE: Final = re.compile(
-    r"distribution \(([a-z][a-z0-9-]*)\)|\bDebian \d{1,3} \W?([a-z][a-z0-9-]*)"
+    r"distribution \(([a-z][a-z0-9-]*)\)"
+    r"|\bDebian \d{1,3} \W?(?!(?:the|these|this|those|lts)\b)([A-Za-z][A-Za-z0-9-]*)"
+)
+# In 2002 the suite came last: `in version 1.0-2 for the current stable distribution (woody)`.
+_FOR: Final = re.compile(
+    r"\bin (?:versions? )?([0-9][A-Za-z0-9.+:~-]*+)(?: and [0-9][A-Za-z0-9.+:~-]*+)?"
+    r" for the (?:[a-z]{1,12} ){0,3}distribution \(([a-z][a-z0-9-]*)\)"
 )
 # Extended LTS lists them behind its other fields.
 _RELATED: Final = re.compile(r"(?m)^Related CVEs?[ \t]*:((?:.*\n)(?:[ \t]+\S.*\n?)*)")
@@ -79,7 +89,9 @@ def recognise(mail: Mail, _site: Site, _archive: str) -> Sequence[Event] | None:
         text = mail.ended_lines[:MAX_TEXT]
     fields, rest = _read(text)
     named = _NUMBER.search(text[: len(text) - len(rest)]) or subject
-    packages = list(dict.fromkeys(_NAME.findall(fields.get("package", "").replace(" and ", " "))))
+    packages = list(
+        dict.fromkeys(_NAME.findall(fields.get("package", "").lower().replace(" and ", " ")))
+    )
     if not packages:
         raise MalformedMail("an advisory that names no package")
     clip = Clip()
@@ -167,15 +179,25 @@ def _fixed(text: str) -> dict[str, str]:
     """Return the version that each suite has it fixed in, as the sentences of *text* tell."""
     found: dict[str, str] = {}
     for paragraph in text.split("\n\n"):
-        line = " ".join(paragraph.split())
-        after = 0
-        for fixed in _FIXED.finditer(line):
-            for suites in _SUITE.findall(line, after, fixed.start()):
-                found.setdefault(suites[0] or suites[1], fixed[1].rstrip(".:-"))
-            after = fixed.end()
-            if len(found) > ITEMS:
-                return found
+        # (One that was not affected, or is not fixed yet, may be named in the sentence before.)
+        for sentence in _SENTENCE.split(" ".join(paragraph.split())):
+            for suite, version in _fixed_by(sentence):
+                found.setdefault(suite.lower(), version.rstrip(".:-"))
+                if len(found) > ITEMS:
+                    return found
     return found
+
+
+def _fixed_by(sentence: str) -> Iterator[tuple[str, str]]:
+    """Yield suite and version of all that one sentence says is fixed."""
+    after = 0
+    for fixed in _FIXED.finditer(sentence):
+        suites = _SUITE.findall(sentence, after, fixed.start())
+        yield from ((named[0] or named[1], fixed[1]) for named in suites)
+        if not suites and not after:
+            yield from ((told[2], told[1]) for told in _FOR.finditer(sentence, fixed.start()))
+            return
+        after = fixed.end()
 
 
 def _url(advisory: str) -> str | None:
