@@ -60,8 +60,9 @@ CLOSINGS: Final = frozenset(
 )
 
 _SUBJECT: Final = re.compile(
-    r"(?:Re: )?(?:\[[^\]]+\] ){0,5}?\[Maniphest\] (?:\[(?P<verb>[^\]]+)\] )?T(?P<task>\d{1,9}): "
-    r"(?P<title>.*)"
+    # (Some lists put their prefix in front of "Re:", some behind it.)
+    r"(?:\[[^\]]+\] ){0,5}?(?:Re: )?(?:\[[^\]]+\] ){0,5}?\[Maniphest\] "
+    r"(?:\[(?P<verb>[^\]]+)\] )?T(?P<task>\d{1,9}): (?P<title>.*)"
 )
 _STAMP: Final = re.compile(r"(?<!\S)([a-z-]{1,40})\(([^()\s]{1,200})\)")
 _PROJECT: Final = re.compile(r"<#([^<>]{1,200})>")
