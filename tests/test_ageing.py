@@ -168,8 +168,8 @@ def test_a_delivery_is_forgotten_when_its_file_was_missed_for_long(outbox: Outbo
         outbox.file_done(old, Verdict("existing"), now=NOON)
 
     stays = (b"stays", 7)
-    outbox.ageing.look(1, {stays}, now=NOON + DAY)
-    outbox.ageing.look(1, {stays, (b"comes back", 7)}, now=NOON + 2 * DAY)
+    list(outbox.ageing.look(1, {stays}, now=NOON + DAY))
+    list(outbox.ageing.look(1, {stays, (b"comes back", 7)}, now=NOON + 2 * DAY))
     assert outbox.ageing.forget_files(NOON) == 0
     assert outbox.ageing.due(LATER).files == 1
     assert outbox.ageing.forget_files(LATER) == 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import heapq
-import itertools
 import logging
 import math
 import os
@@ -19,6 +18,7 @@ from mailbridge import config, failpoint, maildir
 from mailbridge.bridge.canary import Canaries
 from mailbridge.bridge.deliver import BATCH, BATCH_BYTES, LONG_ROW, Delivery, Gateway
 from mailbridge.bridge.mailbox import beginning
+from mailbridge.bridge.newcomers import SLICE, Crowd, Newcomers
 from mailbridge.config import Source
 from mailbridge.errors import MailbridgeError, NeedsOperator
 from mailbridge.maildir import Found, NotAMail, Unready, Vanished
@@ -41,9 +41,6 @@ long.  It is told and left alone, as after a power cut it may be whole or half."
 
 WEEK: Final = 7 * 86400
 """Seconds that files of the spool, deleted long ago, are remembered."""
-
-MANY: Final = 500
-"""Files of a folder that are looked up one by one."""
 
 HEAD: Final = 256 * 1024
 """How much of a mail that is too large is looked at, and kept if it should be understood."""
@@ -84,7 +81,7 @@ class Place:
         self._wait: Final = max(map(config.duration, waits), default=0)
         self._credit = max(1.0, min(self._rate, BATCH))
         self._credit_at = time.monotonic()
-        self._folders: Final = maildir.Folders(path, subfolders=self.subfolders)
+        self._newcomers: Final = Newcomers(path, outbox, subfolders=self.subfolders)
         self._name: Final = os.fsencode(path)
         self._id = outbox.place(self._name)
         self._backlog: deque[Found] = deque()
@@ -92,6 +89,8 @@ class Place:
         """The last look found more files than it may remember."""
         self._missed = False
         """Somebody wanted a look while known files waited."""
+        self._whole = False
+        """Much is new: of a large folder the oldest go first, so all of it has to be known."""
         self._again_at = math.inf
         self._swept_at = -math.inf
         self.stranded = 0
@@ -108,7 +107,9 @@ class Place:
         """Return when (monotonic) there is something to do that no watch will tell."""
         if self._backlog:
             return self._credit_at + max(0.0, 1 - self._credit) / self._rate
-        return -math.inf if self._more or self._missed else self._again_at
+        if self._more or self._missed:
+            return -math.inf
+        return min(self._again_at, self._newcomers.due())
 
     def alarms(self) -> list[str]:
         """Return, in a few words each, what an operator should look after."""
@@ -119,7 +120,7 @@ class Place:
 
     def doubt(self) -> None:
         """Have everything looked through at the next `look`."""
-        self._folders.doubt()
+        self._newcomers.doubt()
 
     def look(self, *, started: float) -> None:
         """
@@ -139,10 +140,10 @@ class Place:
                 self._sweep()
             new = heapq.nsmallest(BACKLOG, self._new())
         except (DiskFull, OutboxFailed, NeedsOperator):
-            self._folders.doubt()
+            self._newcomers.begin_anew()
             raise
         except MailbridgeError as error:
-            self._folders.doubt()
+            self._newcomers.begin_anew()
             if not self.trouble:
                 log.error("%s: mail there waits: %s", self.path, error)  # noqa: TRY400 - one line
             self.trouble = str(error)
@@ -151,7 +152,7 @@ class Place:
             log.info("%s: can be looked into again", self.path)
         self.trouble = ""
         self._look_into_tmp()
-        self._more = len(new) == BACKLOG
+        self._more = self._whole = len(new) == BACKLOG
         self._backlog.extend(new)
         if new:
             failpoint.reached("scanned")
@@ -176,8 +177,10 @@ class Place:
 
     def _begin_look(self) -> None:
         is_due = time.monotonic() >= self._again_at
-        if self._more or is_due:
-            self._folders.doubt()
+        if self._more:
+            self._newcomers.begin_anew()
+        elif is_due:
+            self._newcomers.doubt()
         self._more, self._missed = False, False
         if is_due:
             self._again_at = math.inf
@@ -187,6 +190,7 @@ class Place:
     def _first_sight(self, started: float) -> None:
         if not any(folder.is_dir() for folder in maildir.folders(self.path)):
             raise NotThere(f"{self.path}: no Maildir: it has neither new/ nor cur/")
+        self._whole = True
         now = datetime.now(UTC)
         existing = Verdict("existing")
         old = (
@@ -205,30 +209,19 @@ class Place:
             raise
 
     def _new(self) -> Iterator[Found]:
-        for folder in self._folders.changed():
-            unmoved = self.spool or folder.name == "new"
-            for found, known in self._known(maildir.scan_folder(folder)):
-                if not known:
+        for found, known in self._newcomers.look(self._id or 0, whole=self._whole):
+            if not known:
+                yield found
+            elif (self.spool or found.folder.endswith("/new")) and (
+                done := self._outbox.file(self._key(found))
+            ):
+                leaves = self.spool or (self._after == "seen" and done[0] not in _KEPT)
+                if leaves and found.base not in self._told:
+                    # We died between the commit and its leaving; or this is another mail, by
+                    # a deliverer that used a name again whose inode was free: its bytes tell.
                     yield found
-                elif unmoved and (done := self._outbox.file(self._key(found))):
-                    leaves = self.spool or (self._after == "seen" and done[0] not in _KEPT)
-                    if leaves and found.base not in self._told:
-                        # We died between the commit and its leaving; or this is another mail, by
-                        # a deliverer that used a name again whose inode was free: its bytes tell.
-                        yield found
-                    else:
-                        self._finish(found, done[0])
-
-    def _known(self, files: Iterator[Found]) -> Iterator[tuple[Found, bool]]:
-        """Yield each of *files*, and whether it has its verdict."""
-        for found in itertools.islice(files, MANY):
-            yield found, self._outbox.file(self._key(found)) is not None
-        # A folder of 100,000: asking for each would take seconds, all at once takes a tenth.
-        rest = next(files, None)
-        if rest is not None:
-            done = self._outbox.files(self._id or 0)
-            for found in itertools.chain((rest,), files):
-                yield found, (os.fsencode(found.base), found.inode) in done
+                else:
+                    self._finish(found, done[0])
 
     def _look_into_tmp(self) -> None:
         if time.monotonic() < self._stranded_at + STRANDED:
@@ -269,22 +262,26 @@ class Place:
             for key in old:
                 self._outbox.forget_file(key)
 
-    def note_missed(self) -> None:
+    def note_missed(self) -> Iterator[None]:
         """
-        Note which of the files that were done are not there any more.
+        Note which of the files that were done are not there any more, a step at a time.
 
         Who is not there for long is forgotten.  What cannot be looked into has lost nothing; nor
         has an empty Maildir, whose disk may only not be mounted.
         """
         if self.spool or self._id is None or self.trouble:
             return
+        there = Crowd()
         try:
-            there = {(os.fsencode(found.base), found.inode) for found in self._listed()}
+            for found in self._listed():
+                there.add((os.fsencode(found.base), found.inode))
+                if len(there) % SLICE == 0:
+                    yield
         except MailbridgeError as error:
             log.info("%s: not looked for what is gone: %s", self.path, error)
             return
         if there:
-            self._outbox.ageing.look(self._id, there, now=datetime.now(UTC))
+            yield from self._outbox.ageing.look(self._id, there, now=datetime.now(UTC))
 
     # -- one batch ---------------------------------------------------------------------------------
 

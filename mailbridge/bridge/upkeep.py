@@ -104,7 +104,7 @@ class Upkeep:
         self._in_vain = False
         self._tell_stale(before)
         for place in self._places:
-            place.note_missed()
+            yield from place.note_missed()
             yield
         for chore in (ageing.compact, ageing.forget_mails, ageing.forget_files):
             while chore(before) == CHUNK:

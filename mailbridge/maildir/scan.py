@@ -97,10 +97,17 @@ def scan_folder(folder: Path) -> Iterator[Found]:
     Raises `NotPermitted` or `StorageFailed` where it cannot be listed.
     """
     where = str(folder)
-    for entry in _entries(folder):
-        name = entry.name
-        if not name.startswith(".") and not entry.is_dir(follow_symlinks=False):
-            yield Found(base_of(name), name, where, entry.inode())
+    try:
+        # (One by one: a list of a million would be 300 MB.)
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = entry.name
+                if not name.startswith(".") and not entry.is_dir(follow_symlinks=False):
+                    yield Found(base_of(name), name, where, entry.inode())
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _failed(folder, error) from error
 
 
 def scan_maildir(maildir: Path, *, subfolders: bool = False) -> Iterator[Found]:

@@ -6,7 +6,7 @@ Identity is kept for good: a uuid that was ever given is never given again.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -18,6 +18,9 @@ CHUNK: Final = 200
 
 MISSED: Final = 2_000
 """How many deliveries are noted as gone at once; the next look notes others."""
+
+PAGE: Final = 5_000
+"""Deliveries that are held against a look in one step."""
 
 PAGES: Final = 256
 """Pages that are given back to the disk at once."""
@@ -81,30 +84,41 @@ class Ageing:
 
     def look(
         self, place: int, there: Container[tuple[bytes, int]], *, now: datetime, limit: int = MISSED
-    ) -> None:
+    ) -> Iterator[None]:
         """
         Note which deliveries of *place* a look *now* missed: *there* are the files (base, inode).
 
-        At most *limit* at once.  A file counts as gone from the first look on that missed it, but
-        for those taken as read at first sight: they become no more, and come back they are no news.
+        A step at a time, each small.  At most *limit* at once.  A file counts as gone from the
+        first look on that missed it, but for those taken as read at first sight: they become no
+        more, and come back they are no news.
         """
-        missed: list[tuple[bytes, int]] = []
-        back: list[tuple[bytes, int]] = []
-        for base, inode, gone in self._run(
-            "SELECT base, inode, gone FROM file WHERE place = ? AND verdict <> 'existing'", place
-        ):
-            if ((base, inode) in there) != (gone is None):
-                (missed if gone is None else back).append((base, inode))
         since = int(now.timestamp())
-        changes = [*((since, file) for file in missed), *((None, file) for file in back)]
-        if not changes:
-            return
-        with self._rows.transaction():
-            for gone, file in changes[:limit]:
-                self._run(
-                    "UPDATE file SET gone = ? WHERE place = ? AND base = ? AND inode = ?",
-                    *(gone, place, *file),
-                )
+        last = (b"", -1)
+        while limit > 0 and (rows := self._deliveries(place, last)):
+            last = rows[-1][:2]
+            changes = [
+                (since if gone is None else None, base, inode)
+                for base, inode, gone in rows
+                if ((base, inode) in there) != (gone is None)
+            ][:limit]
+            limit -= len(changes)
+            if changes:
+                with self._rows.transaction():
+                    for gone, *file in changes:
+                        self._run(
+                            "UPDATE file SET gone = ? WHERE place = ? AND base = ? AND inode = ?",
+                            *(gone, place, *file),
+                        )
+            yield
+
+    def _deliveries(
+        self, place: int, after: tuple[bytes, int]
+    ) -> list[tuple[bytes, int, int | None]]:
+        return self._run(
+            "SELECT base, inode, gone FROM file WHERE place = ? AND (base, inode) > (?, ?)"
+            " AND verdict <> 'existing' ORDER BY base, inode LIMIT ?",
+            *(place, *after, PAGE),
+        ).fetchall()
 
     def forget_files(self, before: datetime, *, limit: int = CHUNK) -> int:
         """Forget at most *limit* deliveries whose file was gone *before*; return how many."""
