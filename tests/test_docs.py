@@ -18,6 +18,8 @@ README: Final = (TREE / "README.md").read_text(encoding="utf-8")
 BLOCK: Final = re.compile(r"(?ms)^```(\w*)\n(.*?)^```$")
 BLOCKS: Final = [(language, text) for language, text in BLOCK.findall(README)]
 
+SHOWN_BY: Final = re.compile(r"`(tests/\w+\.py)::(test_\w+)`")
+
 HELP: Final = re.compile(r"\$ mailbridge (?:([a-z]+) )?-h\n")
 
 
@@ -92,6 +94,17 @@ def test_links_in_the_readme_lead_somewhere() -> None:
     ]
 
     assert missing == []
+
+
+def test_each_promise_names_the_tests_that_show_it_and_they_are_there() -> None:
+    promises = README.partition("\n## What we promise\n")[2].partition("**Not** promised")[0]
+    rows = [row for row in promises.splitlines() if row.startswith("| Nothing ")]
+    named = [SHOWN_BY.findall(row) for row in rows]
+
+    assert len(rows) == 5
+    assert all(named)
+    for path, name in SHOWN_BY.findall(README):
+        assert f"\ndef {name}(" in (TREE / path).read_text(encoding="utf-8"), f"{path}: no {name}"
 
 
 @pytest.mark.parametrize(
