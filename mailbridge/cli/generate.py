@@ -14,10 +14,12 @@ if TYPE_CHECKING:
 
 SUMMARY = "Made-up mail, into a Maildir, an mbox or a mail server, at a rate"
 GROUP = "test and operate"
-EXAMPLE = (
-    "mailbridge generate --maildir /tmp/Maildir --count 500 --rate 20"
-    " --faults duplicate,truncated --expect /tmp/expected.jsonl"
-)
+EXAMPLE = """\
+mailbridge generate --maildir /tmp/Maildir --count 500 --rate 20 --faults duplicate,truncated
+  mailbridge generate --maildir /tmp/Maildir --profile dinstall --count 0
+  mailbridge generate --mbox /tmp/made-up.mbox --mix all --faults all --expect /tmp/expected.jsonl
+  mailbridge generate --maildir /tmp/Maildir --sign --keyring /tmp/made-up.gpg --faults tampered
+  mailbridge generate --smtp localhost:25 --to mailbridge@lists.example.org --count 20"""
 
 _ENDLESS: Final = 0
 
@@ -73,7 +75,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_mix,
         default=None,
         metavar="WORD=N,...",
-        help="how often what comes (default: uploads=5,bugs=4,noise=1); all: every kind of mail",
+        help="how often what comes (default: uploads=5,bugs=4,noise=1; also: followups, control,"
+        " archive, migrations, builds, launchpad, trackers, security, mentors); all: every kind",
     )
     parser.add_argument(
         "--faults",

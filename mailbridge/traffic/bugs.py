@@ -81,7 +81,9 @@ def report(world: World, package: Package, *, latin: bool = False) -> Tale:
     package.bugs.append(bug)
     # (What is open for too long nobody closes any more.)
     del package.bugs[:-_OPEN]
-    bare = _passed_on(world, bug, written, f"report {number}", f"submit@{HOST}")
+    bare = _passed_on(
+        world, bug, written, f"report {number}", f"submit@{HOST}", written.get("Subject")
+    )
     told = {
         "tracker": "debbugs",
         "bug": number,
@@ -117,7 +119,9 @@ def comment(world: World, bug: OpenBug) -> Tale:
         ),
         part=text(f"{world.rng.choice(words.REMARKS)}\n"),
     )
-    bare = _passed_on(world, bug, written, f"followup {bug.number}", f"{bug.number}@{HOST}")
+    bare = _passed_on(
+        world, bug, written, f"followup {bug.number}", f"{bug.number}@{HOST}", word(bug.title)
+    )
     told = {
         "tracker": "debbugs",
         "bug": bug.number,
@@ -226,13 +230,19 @@ def _closed(
     )
 
 
-def _passed_on(world: World, bug: OpenBug, written: Letter, message: str, to: str) -> Letter:
-    """Return *written*, a user's mail, as debbugs sends it on: its headers on top of theirs."""
+def _passed_on(  # noqa: PLR0913, PLR0917 - what it is made of
+    world: World, bug: OpenBug, written: Letter, message: str, to: str, subject: str
+) -> Letter:
+    """
+    Return *written*, a user's mail, as debbugs sends it on: its headers on top of theirs.
+
+    Of its *subject* the leading `Re: ` and the bug's own number are gone.
+    """
     spool = f"{bug.number}.{world.rng.randrange(10**15)}"
     writer = written.get("From")
     own = (
         ("X-Loop", f"owner@{HOST}"),
-        ("Subject", f"Bug#{bug.number}: {written.get('Subject').removeprefix('Re: ')}"),
+        ("Subject", f"Bug#{bug.number}: {subject}"),
         ("Reply-To", f"{writer}, {bug.number}@{HOST}"),
         ("Resent-From", writer),
         ("Resent-To", f"{DIST}@{LISTS}"),

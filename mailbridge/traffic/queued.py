@@ -43,7 +43,7 @@ def processing(world: World, upload: Upload) -> Tale:
         headers=(
             ("From", MASTERS),
             ("To", upload.by.address),
-            ("Subject", "" if world.chance(0.1) else f"Processing of {name}"),
+            ("Subject", "" if world.chance(0.1) and not failed else f"Processing of {name}"),
             ("X-DAK", "DAK"),
             ("X-Debian", "DAK"),
             ("X-Debian-Package", upload.package.name),

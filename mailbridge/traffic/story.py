@@ -9,7 +9,21 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final
 
-from mailbridge.traffic import bugs, dak, laniakea, noise, words
+from mailbridge.traffic import (
+    bugs,
+    control,
+    dak,
+    gitlab,
+    laniakea,
+    launchpad,
+    mentors,
+    noise,
+    security,
+    trackers,
+    watch,
+    words,
+)
+from mailbridge.traffic.archive import archive
 from mailbridge.traffic.tale import Tale
 from mailbridge.traffic.upload import Period, Upload, prepare
 from mailbridge.traffic.world import OpenBug, Package, World
@@ -17,8 +31,19 @@ from mailbridge.traffic.world import OpenBug, Package, World
 MIX: Final[Mapping[str, int]] = MappingProxyType({"uploads": 5, "bugs": 4, "noise": 1})
 """How often which category comes, when nobody says otherwise."""
 
-WORDS: Final = ("uploads", "bugs", "noise", "followups")
-"""The categories.  Followups are events that are off by default, so they are off here too."""
+WORDS: Final = (
+    *("uploads", "bugs", "noise", "followups", "control", "archive", "migrations"),
+    *("builds", "launchpad", "trackers", "security", "mentors"),
+)
+"""
+The categories; only the first three come unasked.
+
+uploads: what dak and Laniakea say of them.  bugs: reported to debbugs, and closed.  noise: mails of
+no kind.  followups: comments on bugs.  control: commands to debbugs, and what else it tells.
+archive: the other mails of dak's programs, and of its queue daemon.  migrations: to testing, and
+from it.  builds: what builders say.  launchpad: uploads and bugs.  trackers: GitLab, Phabricator,
+Bugzilla.  security: advisories.  mentors: packages that look for a sponsor.
+"""
 
 EVERYTHING: Final[Mapping[str, int]] = MappingProxyType({**dict.fromkeys(WORDS, 1), **MIX})
 """Every category, what is usual being usual."""
@@ -42,6 +67,20 @@ class Story:
         self._uploads: deque[Callable[[], Tale]] = deque()
         self._bugs: deque[Callable[[], Tale]] = deque()
         self._imitate = False
+        self._others: Final[Mapping[str, Callable[[], Tale]]] = {
+            "noise": lambda: noise.noise(world, self._talk()),
+            "followups": lambda: bugs.comment(world, self._some_bug()),
+            "control": self._control,
+            "archive": lambda: archive(world, self._talk()),
+            "migrations": self._migration,
+            "builds": lambda: world.rng.choice((watch.built, launchpad.build))(world, _any(world)),
+            "launchpad": lambda: (
+                launchpad.upload(world) if world.chance(0.6) else launchpad.bug(world, _any(world))
+            ),
+            "trackers": lambda: world.rng.choice(_TRACKERS)(world),
+            "security": lambda: security.advisory(world, _any(world)),
+            "mentors": lambda: mentors.mentored(world),
+        }
 
     def next(self, wanted: list[str]) -> tuple[str, Tale]:
         """Return the next tale and its category; a fault of *wanted* that it has is taken out."""
@@ -50,9 +89,7 @@ class Story:
             return word, self._upload(wanted)
         if word == "bugs":
             return word, self._bug(wanted)
-        if word == "followups":
-            return word, bugs.comment(self._world, self._open_bug() or self._strange_bug())
-        return word, noise.noise(self._world, self._talk())
+        return word, self._others[word]()
 
     # -- uploads -----------------------------------------------------------------------------------
 
@@ -265,8 +302,50 @@ class Story:
         found = [package.bugs for package in self._world.packages if package.bugs]
         return self._world.rng.choice(self._world.rng.choice(found)) if found else None
 
-    def _strange_bug(self) -> OpenBug:
-        """Return a bug that was reported before our time."""
-        package = self._world.package()
+    def _some_bug(self) -> OpenBug:
+        """Return an open bug, or one that was reported before our time."""
+        return self._open_bug() or self._strange_bug(self._world.package())
+
+    def _strange_bug(self, package: Package) -> OpenBug:
         bugs.report(self._world, package)
         return package.bugs.pop()
+
+    # -- others ------------------------------------------------------------------------------------
+
+    def _control(self) -> Tale:
+        world = self._world
+        if world.chance(0.3):
+            return control.forwarded(world, self._some_bug())
+        if world.chance(0.15):
+            return control.new_submitter(world, self._some_bug())
+        package = self._busy()
+        if package.bugs:
+            return control.transcript(world, package)
+        package.bugs.append(self._strange_bug(package))
+        tale = control.transcript(world, package)
+        package.bugs.clear()
+        return tale
+
+    def _migration(self) -> Tale:
+        """What is new in the archive goes to testing after a while, unless it has to wait."""
+        world = self._world
+        due = [p for p in world.packages if p.testing != p.version]
+        there = [p for p in world.packages if p.testing]
+        if due and world.chance(0.7):
+            return watch.migrated(world, world.rng.choice(due))
+        some = world.rng.sample(there, min(len(there), world.rng.randrange(2, 9)))
+        tell = world.rng.randrange(3)
+        if some and tell == 0:
+            return watch.removed(world, some[0])
+        if some and tell == 1:
+            return watch.summary(world, some)
+        package = some[0] if some else _any(world)
+        return watch.autoremoval(world, package, [world.new_bug()])
+
+
+_TRACKERS: Final = (gitlab.forge, gitlab.forge, gitlab.forge, trackers.task, trackers.bugzilla)
+
+
+def _any(world: World) -> Package:
+    """Return a package of which somebody speaks, whatever its uploads wait for."""
+    return world.rng.choice(world.packages)

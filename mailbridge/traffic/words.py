@@ -94,3 +94,10 @@ REMARKS: Final = (
     "No idea what changed, but it worked last week.",
     "Thanks for the quick answer. I will try it tonight.",
 )
+FAREWELLS: Final = (
+    "ROM; nobody upstream answers any more",
+    "RoQA; superseded, and nothing depends on it",
+    "NBS; no longer built by its source,\nand nothing is left that needs it",
+)
+GROUPS: Final = ("lantern", "meadow/tools", "small-tools")
+"""Groups of projects, as a forge has them."""

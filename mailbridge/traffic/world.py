@@ -72,6 +72,8 @@ class Package:
     derived: int = 0
     rebuilds: int = 0
     """How often the derivative and the builders have had this version."""
+    ported: int = 0
+    """How often another distribution has had one of it."""
     updates: int = 0
     """How often the stable team has had it."""
     waiting: int = 0
@@ -114,7 +116,7 @@ class World:
         self.packages: Final = [self._package(name, teams) for name in names]
         self.number = 1_090_000 + rng.randrange(1, 9_000)
         self.when = START
-        self._posts: Final[defaultdict[str, int]] = defaultdict(lambda: rng.randrange(1, 350_000))
+        self._last: Final[defaultdict[str, int]] = defaultdict(lambda: rng.randrange(999, 9_999))
 
     def step(self, n: int) -> None:
         """Move the time to that of mail *n*."""
@@ -153,8 +155,12 @@ class World:
 
     def list_number(self, name: str) -> int:
         """Return the number of the next mail in the archive of the list *name*."""
-        self._posts[name] += 1
-        return self._posts[name]
+        return self.serial(f"list {name}")
+
+    def serial(self, name: str) -> int:
+        """Return the next number of those that *name* gives, as a tracker does."""
+        self._last[name] += 1
+        return self._last[name]
 
     def version(self) -> str:
         """Return a version of something that is in no archive here."""
