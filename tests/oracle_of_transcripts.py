@@ -106,7 +106,9 @@ def read(text: str) -> tuple[list[Row], int, list[int]]:
         previous = ""
         for line in lines:
             if context := re.match(r"Bug ?#(\d+)(?:: | [\[{])", line):
-                bugs = [*(bugs if previous.startswith("Bug") else ()), int(context[1])]
+                # (What is merged is named again, one by one, before it changes.)
+                goes_on = previous.startswith("Bug") and words_[0] not in ("merge", "forcemerge")
+                bugs = [*(bugs if goes_on else ()), int(context[1])]
             elif line:
                 of_this |= dict.fromkeys(rows_of(line, bugs))
             mentioned |= dict.fromkeys(bugs)

@@ -129,6 +129,9 @@ Ignoring request to change severity of Bug 3 to the same value.
         ("Bug closed, send any further explanations to J <j@example.org>", [
             ("closed", None, None)]),
         ("Bug no longer marked as found in version 1.", [("found-removed", "1", None)]),
+        ("Bug marked as found in version 1 and reopened.", [
+            ("found-added", None, "1"), ("reopened", None, None)]),
+        ("Changed Bug title.", [("title", None, "x")]),
         ("Set Bug title to 'a'.", [("title", None, "a")]),
         ("Unset Bug forwarded-to-address", [("unforwarded", None, None)]),
         ("Owner changed from Jane <j@example.org> to John <k@example.org>.", [

@@ -15,6 +15,7 @@ from mailbridge.family import Family
 from mailbridge.kinds import Site
 from mailbridge.mail import Mail, person, strip_list_prefixes
 from mailbridge.payloads import Clip, Event, Payload
+from mailbridge.transcripts import FAILED, VERBS, clauses
 
 BUGS: Final = 100
 CHANGES: Final = 50
@@ -77,7 +78,8 @@ def recognise(mail: Mail, site: Site, _archive: str) -> Sequence[Event] | None:
     if notice is None or notice.kind != "transcript":
         return None
     clip = Clip()
-    read = _read(mail.ended_lines)
+    own = _OWN_ID.match(mail.message_id)
+    read = _read(mail.ended_lines, own["bug"] if own else None)
     clip.truncated = read.is_cut
     subject = strip_list_prefixes(mail.subject)
     told = _SUBJECT.fullmatch(subject)
@@ -147,93 +149,14 @@ _END: Final = re.compile(
 )
 _CONTEXT: Final = re.compile(r"Bug ?#(?P<bug>[0-9]{1,9})(?:: | [{\[])", re.IGNORECASE)
 _STOP: Final = re.compile(r"(?i)(?:stop|quit|thank(?:s| you)?|kthxbye)[.!\s]*|--.*")
-_OF_BUG: Final = re.compile(r"[a-z]+\s+#?(?P<bug>[1-9][0-9]{0,8})\b", re.IGNORECASE)
+_OF_BUG: Final = re.compile(
+    r"(?P<verb>[a-z]+)\s+#?(?P<bug>-[1-9][0-9]{0,3}|[1-9][0-9]{0,8})\b", re.IGNORECASE
+)
+# `-1` is the bug that somebody wrote to, and afterwards, as all below it, what a clone made of one.
+_BESIDE: Final = re.compile(r"(?<!\S)-[1-9][0-9]{0,3}(?!\S)")
+_OWN_ID: Final = re.compile(r"handler\.s\.[A-Z](?P<bug>[1-9][0-9]{0,8})\.")
 _ALONE: Final = re.compile(r"[0-9]{1,9}")
 
-# What a command is about, to name what could not be done.
-_VERBS: Final = {
-    verb: action
-    for action, verbs in {
-        "affects": "affects",
-        "archived": "archive",
-        "blocked-by-added": "block",
-        "blocked-by-removed": "unblock",
-        "cloned": "clone",
-        "closed": "close",
-        "fixed-added": "fixed",
-        "fixed-removed": "notfixed",
-        "forwarded": "forwarded",
-        "found-added": "found",
-        "found-removed": "notfound",
-        "merged": "merge forcemerge",
-        "outlook": "outlook",
-        "owner": "owner noowner",
-        "reassigned": "reassign",
-        "reopened": "reopen",
-        "severity": "severity priority",
-        "submitter": "submitter",
-        "summary": "summary",
-        "tags": "tag tags",
-        "title": "retitle",
-        "unarchived": "unarchive",
-        "unforwarded": "notforwarded",
-        "unmerged": "unmerge",
-        "usertags": "usertag usertags",
-    }.items()
-    for verb in verbs.split()
-}
-
-# Since 2009 one verb for many: two such changes stand in one line, joined by "; ".
-_CLAUSES: Final = tuple(
-    (action, re.compile(pattern, re.IGNORECASE | re.DOTALL))
-    for action, pattern in (
-        ("tags-added", r"added tag\(s\) (?P<new>.+)|tags added: (?P<new2>.+)"),
-        ("tags-removed", r"removed tag\(s\) (?P<old>.+)|tags removed: (?P<old2>.+)"),
-        ("tags-set", r"tags set to: (?P<new>.*)"),
-        ("found-added", r"(?:bug )?marked as found in versions? (?P<new>.+)"),
-        ("found-removed", r"(?:bug )?no longer marked as found in versions? (?P<old>.+)"),
-        ("fixed-added", r"(?:bug )?marked as fixed in versions? (?P<new>.+?)(?:, send any .*)?"),
-        ("fixed-removed", r"(?:bug )?no longer marked as fixed in versions? (?P<old>.+)"),
-        ("blocked-by-added", r"added blocking bug\(s\) of (?P<bug>\d{1,9}): (?P<new>.+)"),
-        ("blocked-by-added", r"blocking bugs of (?P<bug>\d{1,9}) added: (?P<new>.+)"),
-        ("blocked-by-removed", r"removed blocking bug\(s\) of (?P<bug>\d{1,9}): (?P<old>.+)"),
-        ("blocked-by-removed", r"blocking bugs of (?P<bug>\d{1,9}) removed: (?P<old>.+)"),
-        ("affects-added", r"added indication that (?P<bug>\d{1,9}) affects (?P<new>.+)"),
-        ("affects-removed", r"removed indication that (?P<bug>\d{1,9}) affects (?P<old>.+)"),
-        ("severity", r"severity set to [`'](?P<new>[^']*)'(?: from [`'](?P<old>[^']*)')?"),
-        ("reassigned", r"bug reassigned from package [`'](?P<old>[^']*)' to [`'](?P<new>[^']*)'"),
-        ("reassigned", r"bug assigned to package [`'](?P<new>[^']*)'"),
-        ("closed", r"marked bug as done|bug closed, send any further explanations to .*"),
-        ("reopened", r"bug reopened(?:,.*)?|did not alter (?:found|fixed) versions and reopened"),
-        ("unmerged", r"disconnected #(?P<bug>\d{1,9}) from all other report\(s\)"),
-        ("cloned", r"bug (?P<bug>\d{1,9}) cloned as bugs? (?P<new>[0-9, and-]+)"),
-        ("merged", r"(?:forcibly )?merged (?P<bug>\d{1,9}) (?P<new>[0-9 ]+)"),
-        ("forwarded", r"set bug forwarded-to-address to '(?P<new>.*)'"),
-        ("forwarded", r"noted your statement that bug has been forwarded to (?P<new>.*)"),
-        ("unforwarded", r"unset bug forwarded-to-address"),
-        ("owner", r"owner recorded as (?P<new>.*)|owner changed from (?P<old>.*?) to (?P<new2>.*)"),
-        ("owner", r"removed annotation that bug was owned by (?P<old>.*)"),
-        ("submitter", r"set bug submitter to '(?P<new>.*)'"),
-        ("submitter", r"changed bug submitter from (?P<old>.*?) to (?P<new>.*)"),
-        ("title", r"set bug title to [`'](?P<new>.*)'"),
-        ("summary", r"summary (?:recorded|replaced) .*|removed summary"),
-        ("outlook", r"outlook (?:recorded|replaced) .*|removed outlook"),
-        ("archived", r"archived (?P<bug>\d{1,9}) to archive/.*"),
-        ("unarchived", r"unarchived bug (?P<bug>\d{1,9})"),
-        ("usertags", r"usertags are now: (?P<new>.*)|there are now no usertags set"),
-    )
-)
-_FAILED: Final = re.compile(
-    r"(?:failed to .*|unable to merge bugs because:|unknown tags?(?:/s|\(s\)|s)?: .*"
-    r"|bug (?:number )?\d{1,9} (?:not found|cannot be archived|does not exist).*"
-    r"|\d{1,9} has not been archived previously.*|not altering archived bugs.*"
-    r"|unable to alter .*)",
-    re.IGNORECASE,
-)
-_CHANGED: Final = re.compile(
-    r"changed bug (?P<what>title|submitter|forwarded-to-address) to [`']", re.IGNORECASE
-)
-_JOINED: Final = re.compile(r"(?i)added |removed |marked as |no longer ")
 _LIST: Final = re.compile(r",? and |, ")
 _RANGE: Final = re.compile(r"(?P<first>[0-9]{1,9})-(?P<last>[0-9]{1,9})")
 
@@ -241,10 +164,12 @@ _RANGE: Final = re.compile(r"(?P<first>[0-9]{1,9})-(?P<last>[0-9]{1,9})")
 class _Read:
     """What is read of a transcript so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, own: str | None) -> None:
         self.commands = 0
         self.changes: list[_Change] = []
         self._bugs: dict[int, None] = {}
+        self._beside: dict[str, int] = {"-1": int(own)} if own else {}
+        self._command = ""
         self._of_command: set[_Change] = set()
         self._taken = 0
         self.is_cut = False
@@ -253,9 +178,31 @@ class _Read:
     def bugs(self) -> list[int]:
         return list(self._bugs)
 
-    def begin(self) -> None:
+    def begin(self, command: str) -> None:
         """Another command begins."""
+        self._command = command
         self._of_command.clear()
+
+    @property
+    def own(self) -> list[int]:
+        """The bug that the command names."""
+        found = _OF_BUG.match(self._command)
+        if found and found["bug"].startswith("-"):
+            return [self._beside[found["bug"]]] if found["bug"] in self._beside else []
+        return [int(found["bug"])] if found else []
+
+    @property
+    def is_merging(self) -> bool:
+        """Whether the command merges bugs: debbugs names each again before it changes that one."""
+        found = _OF_BUG.match(self._command)
+        return found is not None and found["verb"].lower() in ("merge", "forcemerge")
+
+    def name(self, bug: int) -> None:
+        """Debbugs names a bug that the command is about."""
+        found = _OF_BUG.match(self._command)
+        if found and found["bug"].startswith("-"):
+            self._beside.setdefault(found["bug"], bug)
+        self.touch(bug)
 
     @property
     def is_full(self) -> bool:
@@ -273,13 +220,16 @@ class _Read:
         if change.action in ("merged", "cloned"):
             for bug in islice(_numbers(change.new), NUMBERS):
                 self.touch(bug)
+        if change.action == "cloned":
+            names = _BESIDE.findall(self._command.partition(" ")[2].lstrip().partition(" ")[2])
+            self._beside |= zip(names, _numbers(change.new), strict=False)
 
     def touch(self, bug: int) -> None:
         self._bugs.setdefault(bug)
 
 
-def _read(text: str) -> _Read:
-    read = _Read()
+def _read(text: str, own: str | None) -> _Read:
+    read = _Read(own)
     lines = text.split("\n", LINES)
     read.is_cut = len(lines) > LINES
     begin = _begin(lines)
@@ -295,22 +245,24 @@ def _read(text: str) -> _Read:
             command = line[1:].strip()
             read.commands += _is_command(long[1:])
             group, is_open, failed = {}, False, False
-            read.begin()
+            read.begin(command)
         elif _END.fullmatch(line):
             break
         elif context := _CONTEXT.match(line):
             # Bugs in a row share what follows: they are merged.
-            group = group if is_open else {}
+            group = group if is_open and not read.is_merging else {}
             group[int(context["bug"])] = None
             is_open = True
-            read.touch(int(context["bug"]))
+            read.name(int(context["bug"]))
         elif line:
             is_open = False
-            for change in _changes(line, command, group):
+            for change in _changes(line, command, group or read.own):
                 read.add(change)
-            if not failed and _FAILED.fullmatch(line):
+            if not failed and FAILED.fullmatch(line):
                 failed = True
-                for change in _failures(command, group):
+                for change in _failures(
+                    command, read.own if read.is_merging else group or read.own
+                ):
                     read.add(change)
     return read
 
@@ -329,65 +281,19 @@ def _is_command(echo: str) -> bool:
     return bool(text) and is_own and not _STOP.fullmatch(text)
 
 
-def _changes(line: str, command: str, group: Collection[int]) -> Iterator[_Change]:
-    for action, fields in _clauses(line.removesuffix("."), command):
+def _changes(line: str, command: str, bugs: Collection[int]) -> Iterator[_Change]:
+    for action, fields in clauses(line.removesuffix("."), command):
         named = fields.get("bug")
-        for bug in [int(named)] if named else group or _of_command(command):
+        for bug in [int(named)] if named else bugs:
             old, new = fields.get("old", ""), fields.get("new", "")
             yield _Change(bug, action, old=_plain(action, old), new=_plain(action, new))
 
 
-def _clauses(line: str, command: str) -> Iterator[tuple[str, dict[str, str]]]:
-    if changed := _CHANGED.match(line):
-        what = changed["what"].lower().replace("forwarded-to-address", "forwarded")
-        new, old = _to_from(line[changed.end() :].removesuffix("'"), command)
-        yield what, {"new": new, "old": old}
-        return
-    reopened = False
-    for clause in line.split("; ") if _JOINED.match(line) else [line]:
-        text = clause
-        if _JOINED.match(text) and text.endswith(" and reopened"):
-            text, reopened = text.removesuffix(" and reopened"), True
-        for action, pattern in _CLAUSES:
-            if found := pattern.fullmatch(text):
-                told = found.groupdict("")
-                yield action, {key: told.get(key) or told.get(f"{key}2", "") for key in _KEYS}
-                break
-    if reopened:
-        yield "reopened", {}
-
-
-_KEYS: Final = ("bug", "old", "new")
-
-
-def _to_from(text: str, command: str) -> tuple[str, str]:
-    """
-    Return new and old of `new' from 'old`.
-
-    Both may hold `' from '` themselves.  The command tells what the new one is; else the last one
-    counts, since what a person types now is likelier to be odd than what was there.
-    """
-    wanted = command.split(None, 2)[2:]
-    for quote in ("' from '", "' from `"):
-        if wanted and text.startswith(wanted[0] + quote):
-            return wanted[0], text[len(wanted[0]) + len(quote) :]
-    for quote in ("' from '", "' from `"):
-        new, found, old = text.rpartition(quote)
-        if found:
-            return new, old
-    return text, ""
-
-
-def _failures(command: str, group: Collection[int]) -> Iterator[_Change]:
-    action = _VERBS.get((command.split() or [""])[0].lower())
+def _failures(command: str, bugs: Collection[int]) -> Iterator[_Change]:
+    action = VERBS.get((command.split() or [""])[0].lower())
     if action:
-        for bug in group or _of_command(command):
+        for bug in bugs:
             yield _Change(bug, action, ok=False)
-
-
-def _of_command(command: str) -> list[int]:
-    found = _OF_BUG.match(command)
-    return [int(found["bug"])] if found else []
 
 
 _LISTS: Final = ("tags-", "found-", "fixed-", "blocked-by-", "affects-", "cloned", "merged")
