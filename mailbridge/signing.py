@@ -9,11 +9,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Final, NamedTuple
 
 from msgspec import Raw, json, structs
 
+from mailbridge.abreast import FEW, abreast
 from mailbridge.errors import BadSignature, MalformedEvent, NotPermitted, UnknownOrigin
 from mailbridge.event import SignedEvent, VerifiedEvent, canonical, digest, preimage
 
@@ -178,34 +180,80 @@ def sign_fields(fields: Mapping[str, Any], key: SigningKey) -> tuple[bytes, str]
     return _SORTED.encode(parts), digest(signed)
 
 
-def verify(event: SignedEvent, trusted: Mapping[str, VerifyKey]) -> VerifiedEvent:
+class Proved(NamedTuple):
+    """A signature that was found to be of this key, over bytes with this hash."""
+
+    hash: str
+    signature: str
+    key: bytes
+
+
+UNPROVED: Final[AbstractSet[Proved]] = frozenset()
+
+
+def proved(events: Sequence[SignedEvent], trusted: Mapping[str, VerifyKey]) -> AbstractSet[Proved]:
+    """
+    Return the signatures of *events* by somebody *trusted* that fit; of a few events, none.
+
+    For `verify`, which need not look at these again.  What does not fit it has to find itself.
+    """
+    if len(events) < FEW:
+        return UNPROVED
+    asked = [
+        (event, trusted[entity], by_key[KEY_ID])
+        for event in events
+        # (Of what was taken away the hash is not that of the bytes that were signed.)
+        if event.redacted is None
+        for entity, by_key in event.signatures.items()
+        if entity in trusted and KEY_ID in by_key
+    ]
+    found = abreast(_proved, asked)
+    return {fit for fit in found if fit is not None}
+
+
+def _proved(asked: tuple[SignedEvent, VerifyKey, str]) -> Proved | None:
+    event, key, signature = asked
+    try:
+        key.check(event.preimage, signature)
+    except BadSignature:
+        return None
+    return Proved(event.hash, signature, bytes(key))
+
+
+def verify(
+    event: SignedEvent, trusted: Mapping[str, VerifyKey], *, known: AbstractSet[Proved] = UNPROVED
+) -> VerifiedEvent:
     """
     Vouch that somebody *trusted* signed *event*; where it has a feed, the feed's own entity.
+
+    Signatures that are *known* to fit are not checked again.
 
     A relay adds its own signature, so signatures of strangers are fine as long as one origin is
     known.  A bad signature by a known origin is always fatal.
 
     Raises `UnknownOrigin` or `BadSignature`.
     """
-    known = [entity for entity in event.signatures if entity in trusted]
-    past = [e for e in known if (last := trusted[e].revoked) and not last.covers(event)]
-    for entity in known:
+    signers = [entity for entity in event.signatures if entity in trusted]
+    past = [e for e in signers if (last := trusted[e].revoked) and not last.covers(event)]
+    for entity in signers:
         signature = event.signatures[entity].get(KEY_ID)
         if signature is None:
             raise BadSignature(f"{entity} signed {event.uuid} with a key version other than 0")
-        trusted[entity].check(event.preimage, signature)
+        key = trusted[entity]
+        if event.redacted or not known or Proved(event.hash, signature, bytes(key)) not in known:
+            key.check(event.preimage, signature)
     # (A feed counts only if its entity signed: else any trusted key could write another's feed.)
     owner = event.feed.entity if event.feed else None
-    known = [entity for entity in known if entity not in past]
-    if past and (not known or owner in past):
+    signers = [entity for entity in signers if entity not in past]
+    if past and (not signers or owner in past):
         raise UnknownOrigin(
             f"the key of {past[0]} was revoked, and {event.uuid} came after the last of its events"
             " that is believed"
         )
-    if not known or (owner is not None and owner not in known):
-        signers = ", ".join(sorted(event.signatures))[:200] or "nobody"
+    if not signers or (owner is not None and owner not in signers):
+        everybody = ", ".join(sorted(event.signatures))[:200] or "nobody"
         raise UnknownOrigin(
-            f"no key for {owner or signers}, who signed {event.uuid};"
+            f"no key for {owner or everybody}, who signed {event.uuid};"
             " 'mailbridge key trust FILE' adds one"
         )
     return VerifiedEvent(**structs.asdict(event))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from mailbridge.errors import NotPermitted, UnknownOrigin
 from mailbridge.event import LANIAKEA_ARCHIVE, SignedEvent, VerifiedEvent
 from mailbridge.keyring import Policy, TrustedKeys, believed, state_dirs
-from mailbridge.signing import VerifyKey, check_note, verify
+from mailbridge.signing import UNPROVED, Proved, VerifyKey, check_note, verify
 
 T = TypeVar("T")
 
@@ -44,13 +45,15 @@ class Gate:
             self._keys.pop(self._relay, None)
         return self._keys
 
-    def admit(self, event: SignedEvent) -> VerifiedEvent:
+    def admit(self, event: SignedEvent, known: AbstractSet[Proved] = UNPROVED) -> VerifiedEvent:
         """
         Vouch for *event*, and that who emitted it may emit its tag.
 
+        Signatures that are *known* to fit are not checked again.
+
         Raises `UnknownOrigin`, `NotPermitted` (both may change) or `BadSignature`.
         """
-        return self._twice(lambda: self._admitted(event))
+        return self._twice(lambda: self._admitted(event, known))
 
     def check_note(self, fields: Mapping[str, Any], entity: str) -> None:
         """
@@ -69,9 +72,9 @@ class Gate:
             self._policy.doubt()
             return do()
 
-    def _admitted(self, event: SignedEvent) -> VerifiedEvent:
+    def _admitted(self, event: SignedEvent, known: AbstractSet[Proved]) -> VerifiedEvent:
         keys = self.keys()
-        verified = verify(event, keys)
+        verified = verify(event, keys, known=known)
         emitters = [event.feed.entity] if event.feed else [e for e in event.signatures if e in keys]
         if not any(self._may(entity, event.tag) for entity in emitters):
             raise NotPermitted(

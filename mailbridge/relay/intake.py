@@ -21,10 +21,13 @@ from mailbridge import failpoint
 from mailbridge.journal import Batch, Journal
 from mailbridge.relay.gaps import Gaps
 from mailbridge.relay.publish import Publisher
-from mailbridge.relay.submit import Answer, Submissions
+from mailbridge.relay.submit import Answer, Read, Submissions
 
 SPEAK_EVERY: Final = 10.0
 """Seconds between two log lines of one kind that a stranger can cause."""
+
+_WORDS: Final = (b"head", b"canary", b"ask")
+"""What a submission may be instead of an event."""
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +72,15 @@ class Intake:
         now = self._now()
         publish: list[tuple[bytes, bytes]] = []
         with self._journal.batch(now) as batch:
-            answers = [self._settle(frames, batch, now, publish) for frames in submissions]
+            told = [(*frames, b"", b"")[:2] for frames in submissions]
+            events = [body for body, word in told if word not in _WORDS]
+            read = iter(self._submissions.read(events, batch))
+            answers = [
+                self._answered(body, word, batch)
+                if word in _WORDS
+                else self._settled(next(read), word, batch, now, publish)
+                for body, word in told
+            ]
             self._finish(batch, now, publish)
         return Journaled(answers, publish)
 
@@ -89,7 +100,8 @@ class Intake:
         now = self._now()
         publish: list[tuple[bytes, bytes]] = []
         with self._journal.batch(now) as batch:
-            answers = [self._event(event, batch, now, publish, waits=True) for event in events]
+            read = self._submissions.read(events, batch)
+            answers = [self._event(event, batch, now, publish, waits=True) for event in read]
             self._finish(batch, now, publish)
         self.publish(publish)
         return answers
@@ -104,29 +116,34 @@ class Intake:
         with self._journal.batch(self._now()) as batch:
             batch.remember(kind, name, value)
 
-    def _settle(
-        self, frames: Frames, batch: Batch, now: datetime, publish: list[tuple[bytes, bytes]]
-    ) -> bytes | None:
-        body, word = (*frames, b"", b"")[:2]
+    def _answered(self, body: bytes, word: bytes, batch: Batch) -> bytes:
         if word == b"head":
             return self._submissions.head(body, batch)
         if word == b"canary":
             return self._submissions.canary(body, batch)
-        if word == b"ask":
-            return self._submissions.question(body)
-        answer = self._event(body, batch, now, publish, waits=False)
+        return self._submissions.question(body)
+
+    def _settled(
+        self,
+        event: Read,
+        word: bytes,
+        batch: Batch,
+        now: datetime,
+        publish: list[tuple[bytes, bytes]],
+    ) -> bytes | None:
+        answer = self._event(event, batch, now, publish, waits=False)
         return msgspec.json.encode(answer) if word == b"ack" else None
 
     def _event(
         self,
-        body: bytes,
+        body: Read | bytes,
         batch: Batch,
         now: datetime,
         publish: list[tuple[bytes, bytes]],
         *,
         waits: bool,
     ) -> Answer:
-        """Return what became of the event *body*; add to *publish* what goes out."""
+        """Return what became of the event in *body*; add to *publish* what goes out."""
         taken = self._submissions.event(body, batch, now)
         if taken.publish:
             publish.append(taken.publish)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, NamedTuple
 
 import msgspec
 
+from mailbridge.abreast import abreast
 from mailbridge.errors import BadInput, BadSignature, MalformedEvent, NotPermitted, UnknownOrigin
 from mailbridge.event import (
     MAX_EVENT_BYTES,
@@ -22,7 +24,7 @@ from mailbridge.feed import Fit, Hole, fit, is_feed_id, read_head
 from mailbridge.journal import Batch, Journal, Missing
 from mailbridge.relay.claims import Claims
 from mailbridge.relay.gate import Gate
-from mailbridge.signing import KEY_ID, SigningKey, sign_note
+from mailbridge.signing import KEY_ID, UNPROVED, Proved, SigningKey, proved, sign_note
 
 AGE: Final = timedelta(days=2)
 """
@@ -73,6 +75,16 @@ class Taken(NamedTuple):
     """What was submitted, where it could be understood."""
 
 
+class Read(NamedTuple):
+    """What a submission is read as, before it is compared with anything."""
+
+    event: SignedEvent | Answer
+    known: AbstractSet[Proved] = UNPROVED
+    """Signatures of it, and of what came with it, that fit."""
+    ours: str | None = None
+    """Our own signature, where that was made already."""
+
+
 class _Canary(msgspec.Struct, frozen=True, kw_only=True):
     feed: str
     nonce: str
@@ -94,9 +106,27 @@ class Submissions:
         self._key: Final = key
         self._claims: Final = claims
 
-    def event(self, body: bytes, batch: Batch, now: datetime) -> Taken:
+    def read(self, bodies: Sequence[bytes], batch: Batch) -> list[Read]:
+        """Return what each of *bodies* is read as; of many that are new, signatures as well."""
+        found = [self._understood(body) for body in bodies]
+        new = [event for event in found if isinstance(event, SignedEvent) and _is_new(event, batch)]
+        known = proved(new, self._gate.keys())
+        hashes = {one.hash for one in known}
+        sure = [event for event in new if event.hash in hashes]
+        ours = abreast(lambda event: self._key.sign(event.preimage), sure)
+        signed = {event.hash: ours for event, ours in zip(sure, ours, strict=True)}
+        return [
+            # (Of what was taken away the hash is not that of the bytes that are signed.)
+            Read(event)
+            if isinstance(event, Answer) or event.redacted
+            else Read(event, known, signed.get(event.hash))
+            for event in found
+        ]
+
+    def event(self, body: Read | bytes, batch: Batch, now: datetime) -> Taken:
         """Journal the event in *body* if it is new and may be; say what became of it."""
-        event = self._understood(body)
+        read = Read(self._understood(body)) if isinstance(body, bytes) else body
+        event = read.event
         if isinstance(event, Answer):
             return Taken(event)
         # What is here already needs no proof: it gave it when it came.
@@ -108,13 +138,13 @@ class Submissions:
         if event.redacted and not event.feed:
             return Taken(_about(event, "refused", "there is nothing here to take away"))
         wrong = (
-            self._unwelcome(event)
+            self._unwelcome(event, read.known)
             or (event.feed and self._misfit(event, event.feed, known, batch))
             or (not event.feed and _stale(event, known, now))
         )
         if wrong:
             return Taken(wrong, event=event)
-        stored = self._countersigned(event)
+        stored = self._countersigned(event, read.ours)
         link = event.feed
         if link and link.seq <= batch.head(link.id).seq:
             first = batch.fill(event, link, stored)
@@ -215,9 +245,11 @@ class Submissions:
             return Answer(status="refused", reason="this relay cannot understand it")
         return event
 
-    def _unwelcome(self, event: SignedEvent) -> Answer | None:
+    def _unwelcome(
+        self, event: SignedEvent, known: AbstractSet[Proved] = UNPROVED
+    ) -> Answer | None:
         try:
-            self._gate.admit(event)
+            self._gate.admit(event, known)
         except BadSignature as error:
             return _about(event, "refused", str(error))
         except (UnknownOrigin, NotPermitted) as error:
@@ -277,12 +309,17 @@ class Submissions:
             if feed.startswith(f"{entity}/")
         }
 
-    def _countersigned(self, event: SignedEvent) -> bytes:
+    def _countersigned(self, event: SignedEvent, signature: str | None = None) -> bytes:
         # The signed part goes on as it is.  `unsigned` does not: nobody stands for it.
-        ours = {KEY_ID: self._key.sign(event.preimage)}
+        ours = {KEY_ID: signature or self._key.sign(event.preimage)}
         fields = _PARTS.decode(event.preimage)
         fields["signatures"] = msgspec.Raw(canonical({**event.signatures, self._key.entity: ours}))
         return _SORTED.encode(fields)
+
+
+def _is_new(event: SignedEvent, batch: Batch) -> bool:
+    """Say whether *event* is behind all that is here of its feed: what is here needs no proof."""
+    return event.feed is not None and event.feed.seq > batch.head(event.feed.id).seq
 
 
 def _check(event: SignedEvent) -> None:
