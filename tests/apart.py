@@ -21,9 +21,10 @@ class Apart(Trial):
         state: Path | None = None,
         code: Path | None = None,
         faults: Sequence[str] = ("duplicate",),
+        seed: int = 7,
     ) -> None:
         """*code* is where the bridge's own code lies, if that is not ours."""
-        super().__init__(directory, state=state, faults=faults)
+        super().__init__(directory, state=state, faults=faults, seed=seed)
         self.relay: Final = directory / "relay"
         self.code: Final = code
         self.bound: dict[str, str] = {}
@@ -41,11 +42,15 @@ class Apart(Trial):
 
     def relaying(self, **how: Any) -> Daemon:
         """Start the relay, where it was before if it was, to be broken as *how* says."""
-        sockets = ("submit", "publish", "read")
-        where = [f"--{name}={self.bound[name]}" for name in sockets if self.bound] or LOOPBACK
-        relay = Daemon("relay", "--state", self.relay, *where, **how)
+        relay = self.begin_relay(**how)
         self.bound = relay.ready()
         return relay
+
+    def begin_relay(self, **how: Any) -> Daemon:
+        """Start the relay as `relaying` does, and do not wait for it."""
+        sockets = ("submit", "publish", "read")
+        where = [f"--{name}={self.bound[name]}" for name in sockets if self.bound] or LOOPBACK
+        return Daemon("relay", "--state", self.relay, *where, **how)
 
     def introduce(self) -> None:
         """Have the bridge make its key, and the relay trust it."""

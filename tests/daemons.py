@@ -134,25 +134,28 @@ class Daemon:
         preamble: str = "",
         through: Sequence[str | Path] = (),
         cwd: Path | None = None,
+        stdout: Path | None = None,
     ) -> None:
         """
         Start it, *through* another program that becomes it, from the code that lies in *cwd*.
 
-        *preamble* is Python that its process runs before anything else.
+        *preamble* is Python that its process runs before anything else.  What it prints, but for
+        what it says on standard error, goes to the file *stdout*.
         """
         self._news: Final = threading.Condition()
         self._lines: Final[list[str]] = []
         self._ended = False
         environment = {**os.environ, failpoint.VARIABLE: fail_at}
-        self._process: Final = subprocess.Popen(
-            [*map(str, through), sys.executable, *self._program(preamble), *map(str, words)],
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
+        with Path(stdout or os.devnull).open("wb") as printed:
+            self._process: Final = subprocess.Popen(
+                [*map(str, through), sys.executable, *self._program(preamble), *map(str, words)],
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=printed,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment,
+            )
         self._listener: Final = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
