@@ -55,6 +55,7 @@ EMBARGOED: Final = ("embargoed", "a security upload under embargo: nobody may sp
 """Code and words for what becomes of mail about such uploads: nothing."""
 
 _NAME: Final = re.compile(r"\S+")
+_BETWEEN: Final = re.compile(r",| and ")
 
 
 class Notice(msgspec.Struct, frozen=True):
@@ -76,6 +77,8 @@ def notice(mail: Mail) -> Notice | None:
     action = _ACTIONS.get((mail.header("Debian-Archive-Action") or "").lower())
     for what, pattern in _SUBJECTS:
         if found := pattern.fullmatch(subject):
+            if what == "override" and removes(mail):
+                return Notice("remove", {**found.groupdict(), "suites": None})
             contradicted = action and what in ("accept", "new", "reject")
             return Notice(action if action and contradicted else what, found.groupdict())
     if "DAK" in mail.headers("X-DAK"):
@@ -84,6 +87,13 @@ def notice(mail: Mail) -> Notice | None:
     if action and not re.match(r"(?i)Bug#|\S{1,4}: ", subject):
         return Notice(action, {})
     return None
+
+
+def removes(mail: Mail) -> bool:
+    """Say whether the program that removes packages wrote *mail*: `dak rm`, melanie before 2008."""
+    # (Its subject was "Bug#1: fixed" then, and so is that of a changed override.)
+    programs = (*mail.headers("X-DAK"), *mail.headers("X-Katie"))
+    return any(program == "dak rm" or program.startswith("melanie ") for program in programs)
 
 
 def upload_name(mail: Mail, told: Notice) -> str | None:
@@ -151,10 +161,12 @@ def parse_suites(text: str) -> Suites:
 
     >>> parse_suites("proposed-updates->stable-new, proposed-updates, (none)")
     Suites(suites=('proposed-updates',), waiting=(('proposed-updates', 'stable-new'),))
+    >>> parse_suites("testing, unstable and experimental").suites
+    ('testing', 'unstable', 'experimental')
     """
     plain: dict[str, None] = {}
     waiting: dict[tuple[str, str], None] = {}
-    for word in (part.strip() for part in text.split(",")):
+    for word in (part.strip() for part in _BETWEEN.split(text)):
         if not word or word == "(none)":
             continue
         suite, arrow, queue = (part.strip() for part in word.partition("->"))

@@ -19,6 +19,7 @@ from mailbridge.changes import (
     derived_stem,
     facts,
     identity,
+    numbers,
     read_changes,
     source_url,
     upload_stem,
@@ -33,6 +34,8 @@ FAMILY = Family.DAK
 PAYLOADS = (PackageUploadAccepted, PackageUploadHeld)
 ATTESTED = "real mails"
 
+# (In lists of before 2012, below the files.)
+_CLOSING: Final = re.compile(r"(?m)^Closing bugs: ([0-9 ]{1,20000})$")
 _FILE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+:~_-]*")
 
 
@@ -98,6 +101,8 @@ def _listed(  # noqa: PLR0913, PLR0917 - what the mail tells, of one event
     names = _listed_names(mail.ended_lines)
     if stem is None or stem.count("_") != 2 or not names:  # noqa: PLR2004
         raise MalformedMail("an accepted upload, and no .changes in the mail that tells what it is")
+    closing = _CLOSING.search(mail.ended_lines)
+    told_closed = closing[1] if closing else ""
     source, version, arch = stem.split("_")
     source = dak.source_name(mail) or source
     architectures = ["source"] if any(name.endswith(".dsc") for name in names) else []
@@ -110,7 +115,7 @@ def _listed(  # noqa: PLR0913, PLR0917 - what the mail tells, of one event
         "files": clip.words(names),
         "dsc": next((clip.word(name) for name in names if name.endswith(".dsc")), None),
         "changes": "",
-        "closes": [],
+        "closes": clip.items(numbers(told_closed.split())),
         "is_source_upload": "source" in architectures,
         "is_binnmu": False,
         "url": source_url(source, archive),

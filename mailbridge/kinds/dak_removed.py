@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -46,6 +47,8 @@ RELATED: Final = NoEvent(
 )
 MAX_REMOVALS: Final = 10_000
 
+_FROM: Final = re.compile(r"package\(s\) have been removed from (?P<suites>.+):")
+
 
 def recognise(mail: Mail, _site: Site, _archive: str) -> Sequence[Event] | NoEvent | None:
     """Return the removal's event; nothing for the bugs that go with the package."""
@@ -57,7 +60,7 @@ def recognise(mail: Mail, _site: Site, _archive: str) -> Sequence[Event] | NoEve
     bug = numbers([notice.told.get("bug") or ""])
     table, reason = _halves(mail.ended_lines)
     rows = _rows(table)
-    suites = dak.suites(mail, notice)
+    suites = dak.suites(mail, notice) or _suites(table)
     if not bug or not rows or not suites:
         raise MalformedMail("a removal that does not tell what, where from or why")
     clip = Clip()
@@ -95,6 +98,12 @@ def _halves(text: str) -> tuple[list[str], str]:
         return [], ""
     end = next((n for n in rules if n > start), len(lines))
     return lines[:start], "\n".join(lines[start + 1 : end])
+
+
+def _suites(lines: Sequence[str]) -> dak.Suites | None:
+    """Return the suites that are named above the table."""
+    told = next((found for line in lines if (found := _FROM.fullmatch(line.rstrip()))), None)
+    return dak.parse_suites(told["suites"]) if told else None
 
 
 def _rows(lines: Sequence[str]) -> list[tuple[str, str, list[str]]]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Final, Literal
 
-from mailbridge import debbugs
+from mailbridge import dak, debbugs
 from mailbridge.debbugs import Notice
 from mailbridge.family import Family
 from mailbridge.kinds import Site
@@ -37,6 +37,9 @@ def recognise(mail: Mail, site: Site, _archive: str) -> Sequence[Event] | None:
     clip = Clip()
     closing = _closing_mail(mail, notice)
     told = debbugs.pseudo_headers(closing.text) if closing else {}
+    if closing and (upload := _upload(closing)):
+        # Until 2005 dak told it in its subject alone.
+        told = {**upload, **told}
     via = _via(mail, notice, closing, told)
     version = debbugs.version(told.get("source-version") or told.get("version", ""))
     closed_by = _closing_id(mail, notice, closing)
@@ -95,10 +98,21 @@ def _via(mail: Mail, notice: Notice, closing: Mail | None, told: dict[str, str])
     own = _OWN_ID.match(mail.message_id)
     if notice.kind == "they-closed" and own and (own["control"] or own["letter"] not in "Dd"):
         return "control"
-    program = (closing.header("X-DAK") or closing.header("X-Katie") or "") if closing else ""
-    if program == "dak rm" or told.get("version", "").endswith("+rm"):
+    if (closing and dak.removes(closing)) or told.get("version", "").endswith("+rm"):
         return "removal"
     return "upload" if told.get("source") and told.get("source-version") else "mail"
+
+
+def _upload(closing: Mail) -> dict[str, str]:
+    """Return what dak's subject tells of the upload that closed the bug."""
+    is_daks = closing.has("X-DAK", "X-Katie")
+    notice = dak.notice(closing) if is_daks else None
+    if notice is None or notice.what != "close":
+        return {}
+    return {
+        "source": notice.told.get("source") or "",
+        "source-version": notice.told.get("version") or "",
+    }
 
 
 def _done_by(mail: Mail, notice: Notice, closing: Mail | None, told: dict[str, str]) -> Person:
