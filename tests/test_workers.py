@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -226,6 +227,21 @@ def test_a_worker_ends_when_we_do_and_not_when_the_service_is_told_to(pool: Work
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
     assert len(pool.submit(jobs).result()) == 1
+
+
+def test_a_worker_whose_bridge_was_killed_ends_without_a_word(pool: Workers) -> None:
+    command = [sys.executable, "-P", "-c", workers._PROGRAM, str(ROOT)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as worker:
+        assert worker.stdin
+        assert worker.stdout
+        assert worker.stderr
+        # (Nobody is there any more to hear that it is ready.)
+        worker.stdout.close()
+        workers.write(worker.stdin, vars(pool)["_setup"])
+        said = worker.stderr.read()
+
+    assert said == b""
 
 
 @pytest.mark.parametrize("fail_at", ["committed:2", "attempted:3"])

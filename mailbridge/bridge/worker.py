@@ -22,6 +22,8 @@ def main() -> None:
     """Answer until nobody asks any more."""
     for number in _NOT_OURS:
         signal.signal(number, signal.SIG_IGN)
+    # Whoever would hear the answer was killed: no more is to be said of that.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     set_up_logging()
     stdin, stdout = sys.stdin.buffer, sys.stdout.buffer
     if (words := read(stdin)) is None:
