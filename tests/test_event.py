@@ -54,6 +54,17 @@ def wire(**changed: Any) -> bytes:
     return json.dumps(fields(**changed)).encode()
 
 
+@pytest.mark.parametrize("where", ["data", "zone"])
+def test_what_reads_like_the_signatures_of_an_event_stays_in_what_is_signed(where: str) -> None:
+    signatures = {"a.example.org": {"ed25519:0": "c2lnbmF0dXJl"}}
+    told = fields(signatures=signatures) | {where: {"signatures": signatures, "tag": "x"}}
+
+    event = read_event(canonical(told))
+
+    assert event.signatures == signatures
+    assert event.preimage == preimage(told)
+
+
 @given(values)
 def test_canonical_json_is_what_an_independent_writer_writes(value: Any) -> None:
     assert canonical(value) == encode_canonical_json(value)

@@ -195,6 +195,26 @@ def test_events_of_a_feed_are_stored_once_and_answered_with_their_hash(
     assert len(client.ask()["events"]) == 3
 
 
+def test_of_many_that_come_at_once_a_forged_one_is_refused_and_those_before_it_are_kept(
+    client: Client, source: Source
+) -> None:
+    events = source.events(40)
+    changed = canonical({**json.loads(events[25].raw), "data": {"number": -1}})
+    raws = [changed if event is events[25] else event.raw for event in events]
+
+    for raw in raws:
+        client.send(raw, b"ack")
+    answers = [client.answer() for _ in raws]
+
+    statuses = [answer["status"] for answer in answers]
+    assert statuses == ["stored"] * 25 + ["refused"] + ["gap"] * 14
+    assert client.statuses(*events) == ["duplicate"] * 25 + ["stored"] * 15
+    stored = [read_event(raw) for raw in client.ask()["events"]]
+    assert [event.hash for event in stored] == [event.hash for event in events]
+    # What the relay signed ahead is signed as well as any other.
+    assert all(len(event.signatures) == 2 for event in stored)
+
+
 @pytest.mark.fault(58)
 def test_a_number_too_far_ahead_is_told_what_is_wanted(client: Client, source: Source) -> None:
     events = source.events(5)

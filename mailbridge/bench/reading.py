@@ -59,10 +59,13 @@ def _stored(url: str) -> Iterator[bytes]:
     with Asker(url) as relay:
         while True:
             answer = relay.ask("read", {"after": cursor, "tags": [], "limit": LIMIT})
-            yield from answer.frames
-            if answer.header["more"] is not True:
-                return
             cursor = answer.header["cursors"][-1]
+            more = answer.header["more"] is True
+            if more:
+                relay.expect("read", {"after": cursor, "tags": [], "limit": LIMIT})
+            yield from answer.frames
+            if not more:
+                return
 
 
 def _verified(url: str, keys: Path, directory: Path, expected: int) -> None:

@@ -85,7 +85,7 @@ class Events(Iterator[SignedEvent]):
         self._unstored = False
         self._met = False
         self._more = True
-        self._page: Final[deque[tuple[str, bytes]]] = deque()
+        self._page: Final[deque[tuple[str, bytes, SignedEvent | None]]] = deque()
         self._reached = self._cursor
         """Behind what was taken from the page; what is due then is to be given first."""
         self._contradicted: list[str] | None = None
@@ -151,8 +151,8 @@ class Events(Iterator[SignedEvent]):
                         break
                     self._fetch()
                     continue
-                cursor, raw = self._page[0]
-                found = self._feeds.examined(raw, cursor)
+                cursor, raw, read = self._page[0]
+                found = self._feeds.examined(raw, cursor, read)
             except Stopped:
                 break
             self._page.popleft()
@@ -230,8 +230,13 @@ class Events(Iterator[SignedEvent]):
             self._go_on_after(refused)
             return
         self._contradicted = None
-        self._page.extend(zip(self._cursors(answer), answer.frames, strict=True))
+        cursors = self._cursors(answer)
         more = answer.header.get("more") is True
+        if more and cursors:
+            # (While we look at these events the relay may look for the next ones.)
+            self._relay.asks.expect("read", {**fields, "after": cursors[-1]})
+        read = self._feeds.foresee(answer.frames)
+        self._page.extend(zip(cursors, answer.frames, read, strict=True))
         # (Who does not follow must see for himself that nothing more is there.)
         self._more = more or (bool(answer.frames) and not self._follow)
         self._quiet = not answer.frames

@@ -12,6 +12,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from fnmatch import fnmatchcase
 from typing import Final
 
@@ -29,7 +30,7 @@ from mailbridge.reader.forks import forks
 from mailbridge.reader.heads import Told, read_feeds
 from mailbridge.reader.keys import Keys
 from mailbridge.reader.patience import Patience
-from mailbridge.signing import verify
+from mailbridge.signing import UNPROVED, Proved, proved, verify
 from mailbridge.wire.read import Answer, Refused
 
 LIMIT: Final = 500
@@ -70,6 +71,8 @@ class Follow:
         """The feeds of which links are fetched, with the number that is being judged."""
         self._pruned: Final[set[str]] = set()
         """Feeds of which the relay has nothing left."""
+        self._proved: AbstractSet[Proved] = UNPROVED
+        """Signatures of the events at hand that were checked."""
         self._kept: Final[set[str]] = set()
         """Hashes of events that are due though the relay shows them to nobody."""
 
@@ -86,14 +89,32 @@ class Follow:
 
     # -- events as they are read -------------------------------------------------------------------
 
-    def examined(self, raw: bytes, cursor: str) -> SignedEvent | None:
+    def foresee(self, raws: Sequence[bytes]) -> list[SignedEvent | None]:
         """
-        Return the event in *raw* if it is to be shown, None if we had it.
+        Return what each of *raws*, which `examined` will be asked about, is read as, if it can be.
+
+        Signatures of many are checked by the way, by more than one processor.
+        """
+        found: list[SignedEvent | None] = []
+        for raw in raws:
+            try:
+                found.append(read_event(raw))
+            except MalformedEvent:
+                # (Who comes to it says so, behind what comes before.)
+                found.append(None)
+        self._proved = proved([event for event in found if event], self._keys.current())
+        return found
+
+    def examined(
+        self, raw: bytes, cursor: str, event: SignedEvent | None = None
+    ) -> SignedEvent | None:
+        """
+        Return the event in *raw*, read as *event*, if it is to be shown, None if we had it.
 
         Raises `MalformedEvent`, `BadProof`, `BadSignature`, `UnknownOrigin`, `BadInput`.
         """
         try:
-            event = self._vouched(raw)
+            event = self._vouched(raw, event)
         except MalformedEvent as error:
             raise MalformedEvent(f"{self._relay.url}: at {cursor[:60]}: {error}") from error
         if not self._wants(event.tag):
@@ -105,11 +126,11 @@ class Follow:
     def _wants(self, tag: str) -> bool:
         return not self._tags or any(fnmatchcase(tag, pattern) for pattern in self._tags)
 
-    def _vouched(self, raw: bytes) -> SignedEvent:
-        event = read_event(raw)
+    def _vouched(self, raw: bytes, event: SignedEvent | None = None) -> SignedEvent:
+        event = event or read_event(raw)
         try:
             try:
-                return self._keys.vouch(event)
+                return self._keys.vouch(event, self._proved)
             except UnknownOrigin as error:
                 if self._unverified:
                     return event

@@ -13,6 +13,7 @@ import logging
 import os
 import secrets
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
@@ -21,7 +22,7 @@ import msgspec
 from mailbridge.errors import BadInput, MailbridgeError, NotPermitted, StorageFailed, UnknownOrigin
 from mailbridge.event import SignedEvent, VerifiedEvent
 from mailbridge.keyring import TrustedKeys, believed, state_dirs
-from mailbridge.signing import VerifyKey, check_note, from_base64, verify
+from mailbridge.signing import UNPROVED, Proved, VerifyKey, check_note, from_base64, verify
 from mailbridge.wire.read import Asks, Refused
 
 _log = logging.getLogger(__name__)
@@ -120,15 +121,15 @@ class Keys:
         # (What was revoked here is so, whoever told us the key.)
         return {**believed(self._told, self._files.revoked), **files} if self._told else files
 
-    def vouch(self, event: SignedEvent) -> VerifiedEvent:
+    def vouch(self, event: SignedEvent, proved: AbstractSet[Proved] = UNPROVED) -> VerifiedEvent:
         """
         Vouch for *event* by its source's key; for a redaction a relay's that is known here will do.
 
-        (The hash in that is proved by the event behind it.)  Raises `UnknownOrigin` or
-        `BadSignature`.
+        (The hash in that is proved by the event behind it.)  Signatures that are *proved* are not
+        checked again.  Raises `UnknownOrigin` or `BadSignature`.
         """
         if not event.redacted or (event.feed and event.feed.entity in event.signatures):
-            return verify(event, self.current())
+            return verify(event, self.current(), known=proved)
         known = {e: key for e, key in self.current().items() if e.startswith("relay.")}
         known |= self._relays | (self._known.keys(self._url, "relay") if self._known else {})
         # (Whoever owns the feed did not sign it, and need not.)

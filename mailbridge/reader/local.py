@@ -72,6 +72,9 @@ class JournalAsker:
             return Answer({"feeds": feeds, "forks": list(forks)}, list(forks.values()))
         raise Refused("bad-request", f"{self._path}: a file cannot answer {op!r}")
 
+    def expect(self, op: str, fields: Mapping[str, Any]) -> None:
+        """Do nothing: a file answers at once."""
+
     def pause(self, seconds: float) -> None:
         """Do nothing for *seconds*.  Raises `Stopped`."""
         if self._stop.wait(seconds):

@@ -8,6 +8,7 @@ question, and nothing here believes an event.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import secrets
 import socket as unix
@@ -28,6 +29,9 @@ GRACE: Final = 5.0
 MAX_ANSWER: Final = 6 * 1024 * 1024
 """Bytes of a whole answer; a relay of ours stops at 4 MiB of events."""
 MAX_FRAMES: Final = 2_001
+
+# A plain integer: pyzmq's enumerations cost more than a frame does.
+_NOBLOCK: Final = int(zmq.NOBLOCK)
 
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
@@ -79,6 +83,13 @@ class Asks(Protocol):
         *proofs* are the signed events behind what *fields* says we have.
         """
 
+    def expect(self, op: str, fields: Mapping[str, object]) -> None:
+        """
+        Have the answer to *op* with *fields* come while we do other things.
+
+        The next `ask` of *op* that has the same `after`, and waits for nothing, gets it.
+        """
+
     def pause(self, seconds: float) -> None:
         """Do nothing for *seconds*.  Raises `Stopped`."""
 
@@ -87,6 +98,20 @@ class Asks(Protocol):
 
     def close(self) -> None:
         """Give everything back."""
+
+
+class _Ahead:
+    """A question that was asked before somebody wants to know, and its answer once it is here."""
+
+    def __init__(self, op: str, after: object, number: str) -> None:
+        self.op: Final = op
+        self.number: Final = number
+        self.answer: Answer | None = None
+        self._after: Final = after
+
+    def is_for(self, op: str, fields: Mapping[str, object]) -> bool:
+        """Say whether it is what *op* with *fields* asks."""
+        return (self.op, self._after) == (op, fields.get("after"))
 
 
 class Asker:
@@ -100,6 +125,8 @@ class Asker:
         self._stopped = False
         self._wake, self._waker = unix.socketpair()
         self._failures = 0
+        self._ahead: _Ahead | None = None
+        """What was asked before somebody wants to know."""
         # (Random: a relay that is asked by many cannot mix us up with who was here before.)
         self._name: Final = secrets.token_hex(4)
         self._numbers: Final = itertools.count(1)
@@ -135,11 +162,18 @@ class Asker:
         if self._stopped:
             raise Stopped
         socket = self._connected()
-        number = f"{self._name}-{next(self._numbers)}"
-        question = canonical({"id": number, "op": op, "wait": wait, **fields})
+        ahead = self._ahead
+        if ahead and ahead.op == op:
+            self._ahead = None
         try:
-            socket.send_multipart([question, *proofs], zmq.NOBLOCK)
-            answer = self._answer(socket, number, time.monotonic() + wait + grace)
+            if ahead and ahead.is_for(op, fields) and not (wait or proofs):
+                number = ahead.number
+                answer = ahead.answer
+            else:
+                number, answer = self._number(), None
+                question = canonical({"id": number, "op": op, "wait": wait, **fields})
+                socket.send_multipart([question, *proofs], zmq.NOBLOCK)
+            answer = answer or self._answer(socket, number, time.monotonic() + wait + grace)
         except zmq.Again as error:
             self._hang_up()
             raise Silence(f"{self._endpoint} takes no question") from error
@@ -149,6 +183,16 @@ class Asker:
             raise
         self._failures = 0
         return _granted(answer, self._endpoint)
+
+    def expect(self, op: str, fields: Mapping[str, object]) -> None:
+        """Ask *op* with *fields* now, for an `ask` of the same that comes later."""
+        if self._socket is None or self._ahead or self._stopped:
+            return
+        number = self._number()
+        # (If it cannot be sent now, `ask` does.)
+        with contextlib.suppress(zmq.Again):
+            self._socket.send(canonical({"id": number, "op": op, "wait": 0, **fields}), zmq.NOBLOCK)
+            self._ahead = _Ahead(op, fields.get("after"), number)
 
     def pause(self, seconds: float) -> None:
         """Do nothing for *seconds*.  Raises `Stopped`."""
@@ -180,7 +224,11 @@ class Asker:
             self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         return self._socket
 
+    def _number(self) -> str:
+        return f"{self._name}-{next(self._numbers)}"
+
     def _hang_up(self) -> None:
+        self._ahead = None
         if self._socket is not None:
             self._socket.disable_monitor()
             self._socket.close()
@@ -203,6 +251,8 @@ class Asker:
                 # (Another number: the late answer to a question that was given up.)
                 if answer.header.get("id") == number:
                     return answer
+                if self._ahead and answer.header.get("id") == self._ahead.number:
+                    self._ahead.answer = answer
             elif self._monitor in ready:
                 raise Silence(f"{self._endpoint} hung up")
         raise Silence(f"{self._endpoint} does not answer")
@@ -257,10 +307,13 @@ class Inquiry:
 
 
 def _received(socket: Socket, endpoint: str) -> Answer:
-    frames = [socket.recv(zmq.NOBLOCK)]
+    # (As frames: to ask the socket whether there are more costs as much as to receive them.)
+    frame = socket.recv(_NOBLOCK, copy=False)
+    frames = [frame.bytes]
     total = len(frames[0])
-    while socket.getsockopt(zmq.RCVMORE):
-        frames.append(socket.recv(zmq.NOBLOCK))
+    while frame.more:
+        frame = socket.recv(_NOBLOCK, copy=False)
+        frames.append(frame.bytes)
         total += len(frames[-1])
         if total > MAX_ANSWER or len(frames) > MAX_FRAMES:
             raise BadInput(f"{endpoint}: an answer without bounds; is that a relay?")
