@@ -22,6 +22,8 @@ _SUBJECT: Final = re.compile(
     r"(?: (?P<on>\S+))? build of (?P<source>[a-z0-9][a-z0-9.+-]+)[_ ](?P<version>[0-9]\S*)"
     r"(?: on (?P<arch>\S+))?(?: \((?:dist=)?(?P<suite>[^)\s]+)\))?"
 )
+# wanna-build tells it below; sbuild puts the archive's name before it.
+_SUITE: Final = re.compile(r"(?m)^ \* Suite: (\S{1,100})[ \t]*$")
 _LOG: Final = re.compile(r"https?://[!-~]{4,290}")
 
 
@@ -35,12 +37,14 @@ def recognise(mail: Mail, site: Site, archive: str) -> Sequence[Event] | NoEvent
         return UNFINISHED
     clip = Clip()
     log = _LOG.search(mail.ended_lines)
+    below = _SUITE.search(mail.ended_lines)
+    suite = (told["suite"] or (below[1] if below else "")).rpartition("/")[2]
     kind = PackageBuildSuccess if told["result"] == "successful" else PackageBuildFailed
     payload = kind(
         pkgname=clip.word(told["source"]),
         version=clip.word(told["version"]),
         architecture=clip.word(architecture),
-        suite=clip.word(told["suite"]) if told["suite"] else None,
+        suite=clip.word(suite) if suite else None,
         repo=site.repo or archive.lower(),
         state=told["result"],
         log_url=log[0].rstrip(".,;:)>") if log else None,
