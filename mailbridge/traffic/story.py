@@ -175,7 +175,8 @@ class Story:
         world = self._world
         package = world.package()
         # (It did not come in, so the package has not moved on.)
-        version = f"{package.newest}.1"
+        package.refused += 1
+        version = f"{package.newest}.{package.refused}"
         upload = prepare(world, package, suite="unstable", version=version, by=world.somebody())
         return dak.rejected(world, upload)
 

@@ -62,8 +62,7 @@ class Upload:
     @property
     def name(self) -> str:
         """The .changes file's name without `.changes`: no epoch, and where it was built."""
-        arch = self.arches[0] if len(self.arches) == 1 else "amd64"
-        return f"{self.package.name}_{self.version.rpartition(':')[2]}_{arch}"
+        return f"{self.package.name}_{self.version.rpartition(':')[2]}_{_built_on(self.arches)}"
 
     @property
     def source(self) -> str:
@@ -188,7 +187,7 @@ def prepare(  # noqa: PLR0913 - an upload has that many sides
         if world.chance(0.25):
             arches = ("source", package.arch)
             names += [f"{name}_{plain}_{package.arch}.deb" for name in package.binaries]
-        names.append(f"{stem}_{arches[-1]}.buildinfo")
+        names.append(f"{stem}_{_built_on(arches)}.buildinfo")
     return Upload(
         package=package,
         version=version,
@@ -202,6 +201,11 @@ def prepare(  # noqa: PLR0913 - an upload has that many sides
         changes=changes,
         date=world.earlier(rng.randrange(9, 90)),
     )
+
+
+def _built_on(arches: Sequence[str]) -> str:
+    """Return what dpkg calls the whole of an upload after: its one part, or where it was built."""
+    return arches[0] if len(arches) == 1 else "amd64"
 
 
 def _file(world: World, name: str) -> File:

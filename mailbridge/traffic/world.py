@@ -72,6 +72,8 @@ class Package:
     derived: int = 0
     rebuilds: int = 0
     """How often the derivative and the builders have had this version."""
+    refused: int = 0
+    """How often an upload of it was rejected."""
     ported: int = 0
     """How often another distribution has had one of it."""
     updates: int = 0
