@@ -83,12 +83,15 @@ def test_other_news_under_an_old_message_id_is_not_suppressed() -> None:
     ]
     news = {n.key for post in story for n in post.news}
 
-    assert len(reused) > 3
-    for first, second in reused:
+    # (Both mails about a closed bug are one piece of news.)
+    other = [(a, b) for a, b in reused if {n.key for n in a.news}.isdisjoint(n.key for n in b.news)]
+
+    assert len(other) > 3
+    for first, second in other:
         assert {e.uuid for e in examined(first).events}.isdisjoint(
             e.uuid for e in examined(second).events
         )
-    assert all(n.key in news for _, second in reused for n in second.news)
+    assert all(n.key in news for _, second in other for n in second.news)
 
 
 def test_old_news_that_somebody_sent_on_is_the_same_event_whatever_its_message_id() -> None:

@@ -1,4 +1,4 @@
-"""Mails as debbugs sends them: reports, comments, and what a closed bug causes."""
+"""Mails as debbugs sends them on: reports and comments."""
 
 from __future__ import annotations
 
@@ -6,25 +6,21 @@ from dataclasses import replace
 from typing import Final
 
 from mailbridge.traffic import words
-from mailbridge.traffic.dak import closing
 from mailbridge.traffic.letter import (
     Letter,
     Part,
-    enclosed,
     multipart,
     text,
     word,
 )
 from mailbridge.traffic.lists import through_mailman, through_smartlist
 from mailbridge.traffic.tale import News, Tale
-from mailbridge.traffic.upload import Upload
 from mailbridge.traffic.words import LISTS
 from mailbridge.traffic.world import OpenBug, Package, Someone, World
 
 HOST: Final = f"bugs.{words.DOMAIN}"
 OWNER: Final = f'"Demo Bug Tracking System" <owner@{HOST}>'
 DIST: Final = "demo-bugs-dist"
-CLOSED: Final = "demo-bugs-closed"
 MAINTAINERS: Final = "demo-maintainers"
 
 _OPEN: Final = 40
@@ -56,7 +52,7 @@ def report(world: World, package: Package, *, latin: bool = False) -> Tale:
     if reportbug:
         said += "\n-- System Information:\nDemo Release: 1\nArchitecture: amd64 (x86_64)\n"
     headers = (
-        ("From", _writer(reporter, raw=latin)),
+        ("From", writer(reporter, raw=latin)),
         ("To", f"Demo Bug Tracking System <submit@{HOST}>"),
         ("Subject", title if latin else word(title)),
         ("Message-ID", f"<{message_id}>"),
@@ -98,7 +94,7 @@ def report(world: World, package: Package, *, latin: bool = False) -> Tale:
     }
     return Tale(
         what="debbugs report" + (" latin1" if latin else ""),
-        letter=_listed(world, bare, DIST),
+        letter=listed(world, bare, DIST),
         bare=None if latin else bare,
         news=(News("bug-reported", told, f"report {number}"),),
     )
@@ -106,10 +102,10 @@ def report(world: World, package: Package, *, latin: bool = False) -> Tale:
 
 def comment(world: World, bug: OpenBug) -> Tale:
     """Return somebody's mail to *bug*: understood, and off unless switched on."""
-    writer = world.somebody()
+    who = world.somebody()
     written = Letter(
         headers=(
-            ("From", _writer(writer)),
+            ("From", writer(who)),
             ("To", f"{bug.number}@{HOST}"),
             ("Subject", word(f"Re: Bug#{bug.number}: {bug.title}")),
             ("Message-ID", f"<{world.token(20)}@{words.DOMAIN}>"),
@@ -129,104 +125,14 @@ def comment(world: World, bug: OpenBug) -> Tale:
         "package": [bug.package],
         "source": [bug.source],
         "tags": list(bug.tags),
-        "actor_name": writer.name,
+        "actor_name": who.name,
         "in_reply_to": bug.message_id,
     }
     return Tale(
         what="debbugs followup",
-        letter=_listed(world, bare, DIST),
+        letter=listed(world, bare, DIST),
         bare=bare,
         off=(News("bug-commented", told, f"comment {written.get('Message-ID')}"),),
-    )
-
-
-def closed_by_upload(world: World, bug: OpenBug, upload: Upload) -> Tale:
-    """Return the mail that says that *upload* closed *bug*."""
-    letter = closing(world, upload, bug)
-    return _closed(
-        world,
-        bug,
-        letter,
-        upload.by,
-        {
-            "via": "upload",
-            "fixed_version": upload.source_version,
-            "fixed_source": upload.package.name,
-        },
-    )
-
-
-def closed_by_mail(world: World, bug: OpenBug, version: str | None) -> Tale:
-    """Return the mail that says that somebody wrote to *bug* that it is done, in *version*."""
-    closer = world.somebody()
-    said = f"Version: {version}\n\n" if version else ""
-    letter = Letter(
-        headers=(
-            ("Received", f"(at {bug.number}-done) by {HOST}; {world.date}"),
-            ("From", _writer(closer)),
-            ("To", f"{bug.number}-done@{HOST}"),
-            ("Subject", word(f"Re: {bug.title}")),
-            ("Message-ID", f"<{world.token(20)}@{words.DOMAIN}>"),
-            ("Date", world.earlier(5)),
-            ("MIME-Version", "1.0"),
-        ),
-        part=text(f"{said}{world.rng.choice(words.REMARKS)}\nClosing.\n"),
-    )
-    told = {"via": "mail"} | ({"fixed_version": version} if version else {})
-    return _closed(world, bug, letter, closer, told)
-
-
-def _closed(
-    world: World, bug: OpenBug, letter: Letter, closer: Someone, told: dict[str, str]
-) -> Tale:
-    name = "Message-Id" if told["via"] == "upload" else "Message-ID"
-    closing_id = letter.get(name).strip("<>")
-    # (What people read: a subject that came in encoded words is told decoded.)
-    subject = bug.title if told["via"] == "mail" else letter.get("Subject")
-    said = (
-        f"Your message dated {letter.get('Date')}\nwith message-id <{closing_id}>\n"
-        f"and subject line {subject}\nhas caused the Demo Bug report #{bug.number},\n"
-        f"regarding {bug.title}\nto be marked as done.\n\nThis means that you claim that the"
-        " problem has been dealt with.\nIf this is not the case it is now your responsibility to"
-        f" reopen the\nBug report if necessary.\n\n\n-- \n{bug.number}: https://{HOST}/{bug.number}\n"
-    )
-    boundary = f"----------=_{world.rng.randrange(10**9)}-{world.rng.randrange(9999)}-0"
-    kind = "mixed"
-    parts = (text(said), enclosed(bug.report), enclosed(letter))
-    part = multipart(kind, boundary, parts, "This is a multi-part message in MIME format...\n")
-    spool = f"{bug.number}.D{bug.number}.{world.rng.randrange(10**15)}"
-    bare = Letter(
-        trace=world.trace("bugs", f"{CLOSED}@{LISTS}"),
-        headers=(
-            ("MIME-Version", "1.0"),
-            ("X-Mailer", "MIME-tools 5.509 (Entity 5.509)"),
-            ("X-Loop", f"owner@{HOST}"),
-            ("From", OWNER),
-            ("To", _writer(closer)),
-            ("Subject", word(f"Bug#{bug.number}: marked as done ({bug.title})")),
-            ("Message-ID", f"<handler.{spool}.ackdone@{HOST}>"),
-            ("References", f"<{closing_id}>\n <{bug.message_id}>"),
-            ("X-Debian-PR-Message", f"closed {bug.number}"),
-            *_pr(bug),
-            ("Reply-To", f"{bug.number}@{HOST}"),
-            ("Date", world.date),
-        ),
-        part=part,
-    )
-    news = {
-        "tracker": "debbugs",
-        "bug": bug.number,
-        "title": bug.title,
-        "package": [bug.package],
-        "source": [bug.source],
-        "tags": list(bug.tags),
-        "closing_message_id": closing_id,
-    }
-    return Tale(
-        what=f"debbugs closed by {told['via']}",
-        letter=_listed(world, bare, CLOSED),
-        bare=bare,
-        news=(News("bug-closed", news | told, f"closed {bug.number} {closing_id}"),),
     )
 
 
@@ -239,34 +145,36 @@ def _passed_on(  # noqa: PLR0913, PLR0917 - what it is made of
     Of its *subject* the leading `Re: ` and the bug's own number are gone.
     """
     spool = f"{bug.number}.{world.rng.randrange(10**15)}"
-    writer = written.get("From")
+    theirs = written.get("From")
     own = (
         ("X-Loop", f"owner@{HOST}"),
         ("Subject", f"Bug#{bug.number}: {subject}"),
-        ("Reply-To", f"{writer}, {bug.number}@{HOST}"),
-        ("Resent-From", writer),
+        ("Reply-To", f"{theirs}, {bug.number}@{HOST}"),
+        ("Resent-From", theirs),
         ("Resent-To", f"{DIST}@{LISTS}"),
         ("Resent-Date", world.date),
         ("Resent-Message-ID", f"<handler.{bug.number}.B{spool}@{HOST}>"),
         ("X-Debian-PR-Message", message),
-        *_pr(bug),
+        *about(bug),
         (
             "Received",
             f"via spool by {to} id=B{spool}\n          (code B ref {bug.number}); {world.date}",
         ),
     )
-    theirs = tuple(pair for pair in written.headers if pair[0] != "Subject")
+    kept = tuple(pair for pair in written.headers if pair[0] != "Subject")
     trace = world.trace("bugs", f"{DIST}@{LISTS}")
-    return replace(written, headers=(*own, *theirs), trace=trace)
+    return replace(written, headers=(*own, *kept), trace=trace)
 
 
-def _listed(world: World, letter: Letter, name: str) -> Letter:
+def listed(world: World, letter: Letter, name: str) -> Letter:
+    """Return *letter* as the list *name* sends it on, or another that its maintainers read."""
     if world.chance(0.8) or letter.charset == "latin-1":
         return through_smartlist(letter, name, LISTS, world.list_number(name))
     return through_mailman(letter, MAINTAINERS, LISTS)
 
 
-def _pr(bug: OpenBug) -> tuple[tuple[str, str], ...]:
+def about(bug: OpenBug) -> tuple[tuple[str, str], ...]:
+    """Return the headers that tell which packages *bug* concerns."""
     return (
         ("X-Debian-PR-Package", bug.package),
         ("X-Debian-PR-Keywords", " ".join(bug.tags)),
@@ -284,7 +192,8 @@ def _body(world: World, said: str, *, latin: bool, attached: bool) -> Part:
     return text(said, "8bit" if world.chance(0.5) else "quoted-printable")
 
 
-def _writer(who: Someone, *, raw: bool = False) -> str:
+def writer(who: Someone, *, raw: bool = False) -> str:
+    """Return the mailbox of *who* as people's programs write it."""
     name = f'"{who.name}"' if "," in who.name or "." in who.name else who.name
     return f"{name if raw else word(name)} <{who.address}>"
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from mailbridge.traffic import (
     bugs,
+    closings,
     control,
     dak,
     gitlab,
@@ -270,7 +271,7 @@ class Story:
             package.arrived(upload.version)
         for bug in [bug for bug in package.bugs if bug.number in upload.closes]:
             package.bugs.remove(bug)
-            self._bugs.append(partial(bugs.closed_by_upload, self._world, bug, upload))
+            self._bugs.append(partial(self._closed_by, bug, upload))
 
     def _busy(self) -> Package:
         """Return a package, rather one with open bugs."""
@@ -294,10 +295,29 @@ class Story:
             package = next(p for p in world.packages if p.name == bug.source)
             if not package.waiting:
                 package.bugs.remove(bug)
-                return bugs.closed_by_mail(
-                    world, bug, package.version if world.chance(0.6) else None
-                )
+                return self._closed(package, bug)
         return bugs.report(world, world.package())
+
+    def _closed_by(self, bug: OpenBug, upload: Upload) -> Tale:
+        return self._told_done(closings.by_upload(self._world, bug, upload))
+
+    def _closed(self, package: Package, bug: OpenBug) -> Tale:
+        """Somebody closes a bug, and no upload does."""
+        world = self._world
+        (how,) = world.rng.choices(("mail", "version", "removal", "control"), (3, 5, 1, 1))
+        if how == "control":
+            return closings.they_closed(world, closings.by_command(world, bug))
+        if how == "removal":
+            # (It was removed from where it is old; here it lives on.)
+            return self._told_done(closings.by_removal(world, bug, package.stable))
+        version = package.version if how == "version" else None
+        return self._told_done(closings.by_mail(world, bug, version))
+
+    def _told_done(self, closing: closings.Closing) -> Tale:
+        world = self._world
+        if world.chance(0.2):
+            self._bugs.append(lambda: closings.they_closed(world, closing))
+        return closings.closed(world, closing)
 
     def _open_bug(self) -> OpenBug | None:
         found = [package.bugs for package in self._world.packages if package.bugs]

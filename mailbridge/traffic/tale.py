@@ -40,6 +40,8 @@ class Tale:
     """Before any list had it, where another list could bring it once more."""
     breakable: bool = False
     """Cut off in the middle it can be no news."""
+    told_by_id: bool = False
+    """Its Message-ID is part of what it says."""
 
 
 @dataclass(frozen=True, kw_only=True)
