@@ -22,7 +22,7 @@ from mailbridge.errors import RelayGone
 
 _PROGRAM: Final = "from mailbridge.bench.inmemory import main; main()"
 _PATIENCE_MS: Final = 30_000
-_AHEAD: Final = 512
+AHEAD: Final = 512
 """Events on the way at once: PUB drops what nobody has room for."""
 
 
@@ -41,7 +41,7 @@ class Loop:
         sent = heard = 0
         try:
             while heard < len(events):
-                while sent < len(events) and sent - heard < _AHEAD:
+                while sent < len(events) and sent - heard < AHEAD:
                     self._submit.send(events[sent])
                     sent += 1
                 # (Its first words have no tag.)
@@ -83,7 +83,7 @@ def main() -> None:
         context.socket(zmq.PUB) as pub,
     ):
         pull.connect(f"tcp://127.0.0.1:{submit}")
-        pub.setsockopt(zmq.SNDHWM, 10 * _AHEAD)
+        pub.setsockopt(zmq.SNDHWM, 10 * AHEAD)
         pub.connect(f"tcp://127.0.0.1:{publish}")
         hello = zmq.Poller()
         hello.register(pull, zmq.POLLIN)

@@ -15,7 +15,7 @@ import zmq
 from mailbridge.bench import bare
 from mailbridge.bench.feed import Feed
 from mailbridge.bench.figure import Figure, Round, chunks, percentile, rate, seconds
-from mailbridge.bench.inmemory import loop
+from mailbridge.bench.inmemory import AHEAD, loop
 from mailbridge.bench.served import Served
 from mailbridge.errors import RelayGone
 from mailbridge.signing import VerifyKey
@@ -83,7 +83,7 @@ def _meet(feed: Feed, dealer: zmq.Socket[bytes], heard: zmq.Socket[bytes]) -> No
 
 def _submitted(dealer: zmq.Socket[bytes], events: Sequence[bytes]) -> None:
     try:
-        answers = bare.in_flight(dealer, events)
+        answers = bare.in_flight(dealer, events, AHEAD)
     except zmq.Again as error:
         raise RelayGone(f"the relay did not answer in {PATIENCE_MS} ms") from error
     for answer in answers:
