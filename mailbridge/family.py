@@ -161,7 +161,8 @@ _DEBIANS: Final = (
 
 def _launchpads(mail: Mail) -> str | None:
     """Return the archive that Launchpad names."""
-    if reference := mail.header("X-Launchpad-Archive"):
+    ppa = mail.header("X-Launchpad-PPA")
+    if reference := mail.header("X-Launchpad-Archive") or (f"~{ppa}" if ppa else None):
         return reference if reference.startswith("~") else reference.capitalize()
     tasks = mail.headers("X-Launchpad-Bug")
     for task in tasks:

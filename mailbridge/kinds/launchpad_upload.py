@@ -2,7 +2,8 @@
 Launchpad tells what became of an upload, to Ubuntu or to a PPA: announcement and private copies.
 
 Mails of Ubuntu carry the .changes as an attachment without its signature; those of a PPA tell the
-names of the files, and the changelog.
+names of the files, and the changelog; the announcement of what was copied from elsewhere, as from
+Debian, tells the changelog and who changed it.  Before 2008 the .changes stood in the text.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from mailbridge.changes import (
 from mailbridge.errors import MalformedMail
 from mailbridge.family import Family
 from mailbridge.kinds import Site
-from mailbridge.mail import Mail
+from mailbridge.mail import Mail, person
 from mailbridge.payloads import (
     CHANGES,
     REASON,
@@ -58,10 +59,19 @@ _SUBJECT: Final = re.compile(
     r" (?P<names>[^(]+?)(?: (?P<version>[^\s(]+))?"
     r" \((?P<status>New|Waiting for approval|Rejected|Accepted)\)"
 )
+# Before 2008; the suite stood in the .changes alone.
+_OLD_SUBJECT: Final = re.compile(
+    r"(?:\[[^\]]*\] ){0,5}(?:(?P<names>[a-z0-9][a-z0-9.+-]+\.changes|[a-z0-9]\S*_\S+\.changes)"
+    r" (?P<what>Accepted|rejected|is NEW)"
+    r"|(?P<status>Accepted|Waiting for approval):? (?P<source>[a-z0-9][a-z0-9.+-]+)"
+    r" (?P<version>[0-9]\S*) \([^)]*\))"
+)
+_OLD: Final = {"rejected": "Rejected", "is NEW": "New"}
 _FILE: Final = re.compile(r"(?: OK|NEW): (\S+)")
 _COMPONENT: Final = re.compile(r" +-> Component")
 _ENTRY: Final = re.compile(r"[a-z0-9][a-z0-9.+-]* \([^)\s]+\) [^;]*; ?urgency=")
 _URL: Final = re.compile(r"(?m)^(https://launchpad\.net/[!-~]{1,120}/\+source/[!-~]{1,150})$")
+_FIELD: Final = re.compile(r"(Date|Changed-By|Maintainer|Origin|Signed-By): (.*)")
 _BUG: Final = re.compile(r"\bLP: #\d{1,9}(?:, #\d{1,9})*")
 _DIGITS: Final = re.compile(r"\d+")
 
@@ -75,6 +85,8 @@ class _Told(msgspec.Struct, frozen=True, kw_only=True):
     names: str
     version: str | None
     status: str
+    is_old: bool = False
+    """Its .changes stands in the text, and tells the suite."""
 
     @property
     def source(self) -> str | None:
@@ -96,7 +108,9 @@ def recognise(mail: Mail, site: Site, _archive: str) -> Sequence[Event] | None:
     if told is None:
         return None
     clip = Clip()
-    changes = _attached(mail)
+    changes = _attached(mail, told)
+    if told.is_old and changes and changes.distributions:
+        told = msgspec.structs.replace(told, suite=changes.distributions[0])
     if told.status in ("Accepted", "Waiting for approval"):
         return [_whole(mail, told, changes, site, clip)]
     stem = told.stem or (changes and _stem(told, [f.name for f in changes.files])) or None
@@ -108,6 +122,7 @@ def recognise(mail: Mail, site: Site, _archive: str) -> Sequence[Event] | None:
         "suite": clip.word(told.suite) if told.suite else None,
         "source_name": clip.word(source) if source else None,
         "source_version": clip.word(version) if version else None,
+        "suite_guessed": told.is_old and told.suite is not None,
         "architectures": (clip.words(changes.architectures) or None) if changes else None,
         "url": _url(mail, clip),
     }
@@ -134,12 +149,24 @@ def _told(mail: Mail) -> _Told | None:
     # (What names a bug is about the bug.)
     if kind != "package-upload" and (kind or not katie or mail.has("X-Launchpad-Bug")):
         return None
+    reference = mail.header("X-Launchpad-Archive")
+    if reference is None and (ppa := mail.header("X-Launchpad-PPA")):
+        reference = f"~{ppa}"
     found = _SUBJECT.fullmatch(mail.subject)
+    if found is None and (old := _OLD_SUBJECT.fullmatch(mail.subject)):
+        return _Told(
+            reference=reference or "ubuntu",
+            suite=None,
+            names=old["names"] or old["source"],
+            version=old["version"],
+            status=_OLD.get(old["what"] or "", old["status"] or "Accepted"),
+            is_old=True,
+        )
     if found is None:
         raise MalformedMail(f"an upload with the subject {mail.subject[:80]!r}")
     version = found["version"]
     return _Told(
-        reference=mail.header("X-Launchpad-Archive") or found["archive"],
+        reference=reference or found["archive"],
         suite=found["suite"],
         names=found["names"],
         version=None if version == "-" else version,
@@ -147,10 +174,12 @@ def _told(mail: Mail) -> _Told | None:
     )
 
 
-def _attached(mail: Mail) -> Changes | None:
+def _attached(mail: Mail, told: _Told) -> Changes | None:
     """Return what the attached .changes says; the mail's own text may only look like one."""
-    for text in mail.texts[1:]:
+    for text in mail.texts[0 if told.is_old else 1 :]:
         if changes := read_changes(text):
+            if told.is_old and changes.signed is None and not changes.is_whole:
+                raise MalformedMail(".changes: cut off: its lists do not name the same files")
             return changes
     return None
 
@@ -166,15 +195,17 @@ def _whole(mail: Mail, told: _Told, changes: Changes | None, site: Site, clip: C
         author = clip.line(changes.uploader) if changes.uploader else None
     else:
         names = _files(mail.ended_lines)
-        if not names:
-            raise MalformedMail("an upload without its .changes and its files")
-        shown = _listed(mail.ended_lines, told, names, clip)
+        if names:
+            shown = _listed(mail.ended_lines, told, names, clip)
+        else:
+            shown, author = _copied(mail.ended_lines, told, clip)
         stem = _stem(told, names)
+        # (Of what was copied only some of the mails name the files.)
         known = {
             "source": told.source,
             "version": told.version,
             "suites": suites,
-            "files": sorted(names),
+            "files": None if told.source else sorted(names),
         }
     known["repo"] = told.reference
     signed = changes.signed if changes else None
@@ -184,6 +215,7 @@ def _whole(mail: Mail, told: _Told, changes: Changes | None, site: Site, clip: C
         "is_new": False,
         "suites": clip.words(suites),
         "suite": clip.word(told.suite) if told.suite else None,
+        "suite_guessed": told.is_old,
         "policy_suites": [],
         "url": _url(mail, clip),
     }
@@ -200,7 +232,37 @@ def _whole(mail: Mail, told: _Told, changes: Changes | None, site: Site, clip: C
 
 def _listed(text: str, told: _Told, names: Sequence[str], clip: Clip) -> dict[str, Any]:
     """Return what the mail of a PPA tells of an upload."""
-    changelog = _changelog(text)
+    return _of_changelog(_changelog(text), told, names, clip)
+
+
+def _copied(text: str, told: _Told, clip: Clip) -> tuple[dict[str, Any], str | None]:
+    """
+    Return what is told of a source package that was copied from elsewhere, and who changed it.
+
+    The changelog, a few fields of the .changes that it once came by, and its page.
+    """
+    lines = text.partition("\n-- \n")[0].split("\n")
+    end = next((n for n in reversed(range(len(lines))) if _URL.fullmatch(lines[n])), 0)
+    start = next((n for n in reversed(range(end)) if not _FIELD.fullmatch(lines[n].rstrip())), end)
+    fields = {
+        found[1]: found[2] for n in lines[start:end] if (found := _FIELD.fullmatch(n.strip()))
+    }
+    if not fields or not told.source:
+        raise MalformedMail("an upload without its .changes and its files")
+    who = fields.get("Changed-By")
+    changer = person(who or "")
+    shown = _of_changelog(_changelog("\n".join(lines[:start])), told, [], clip) | {
+        "source_maintainer": clip.line(fields["Maintainer"]) if "Maintainer" in fields else None,
+        "uploader_name": clip.word(changer.name) if changer.name else None,
+        "uploader_email": changer.address,
+        "architectures": ["source"],
+        "is_source_upload": True,
+    }
+    return shown, clip.line(who) if who else None
+
+
+def _of_changelog(changelog: str, told: _Told, names: Sequence[str], clip: Clip) -> dict[str, Any]:
+    """Return what a changelog and the names of the files tell."""
     _, distribution, urgency = first_entry(changelog)
     dsc = next((name for name in names if name.endswith(".dsc")), None)
     launchpad = [number for bug in _BUG.findall(changelog) for number in _DIGITS.findall(bug)]
@@ -250,7 +312,11 @@ def _reason(text: str) -> str:
     """Return the reasons: what stands behind `Rejected:`, up to the changelog or the rule."""
     kept: list[str] = []
     for line in text.strip().removeprefix("Rejected:").strip("\n").split("\n"):
-        if _ENTRY.match(line) or line.rstrip() in ("===", "--"):
+        if (
+            _ENTRY.match(line)
+            or line.rstrip() in ("===", "--")
+            or line.startswith(("-----BEGIN PGP SIGNED", "Format: "))
+        ):
             break
         kept.append(line)
     return "\n".join(kept).strip()
