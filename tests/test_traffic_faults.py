@@ -72,6 +72,7 @@ def test_a_mail_that_is_too_large_is_quarantined_unread() -> None:
     assert examined(post, max_mail=4 * MAX_MAIL).emitted
 
 
+@pytest.mark.fault(73)
 def test_other_news_under_an_old_message_id_is_not_suppressed() -> None:
     """Both orders: whoever comes first cannot silence who comes second."""
     story = posts(300, faults=["resent"])

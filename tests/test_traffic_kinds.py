@@ -51,6 +51,7 @@ def test_what_is_off_by_default_is_not_in_the_default_mix() -> None:
     assert set(off) == {"package-upload-received"}
 
 
+@pytest.mark.fault(74)
 def test_no_fault_costs_any_kind_its_news_or_doubles_it() -> None:
     uuids: dict[str, set[str]] = {}
     for post in posts(1200, seed=6, faults=FAULTS, mix=OTHERS):

@@ -68,6 +68,7 @@ def test_signing_changes_nothing_of_the_story_but_signatures() -> None:
     assert [p.raw for p in plain] != [p.raw for p in signed]
 
 
+@pytest.mark.fault(84)
 def test_who_has_the_key_knows_who_signed_every_upload_and_makes_nothing_of_the_tampered(
     keyring: str,
 ) -> None:

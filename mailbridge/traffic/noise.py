@@ -96,6 +96,26 @@ def _digest(world: World, upload: Upload) -> Tale:
     return Tale(what="digest", letter=letter.with_header("List-Id", f"<{CHANGES}.{LISTS}>"))
 
 
+def _moderation(world: World, upload: Upload) -> Tale:
+    """What a list asks its owner about, with the whole announcement in it: never to be answered."""
+    held = dak.announce(world, upload, "today").letter
+    said = text(f"The {CHANGES} mailing list has a post that waits for you.\n", "8bit", "us-ascii")
+    part = multipart("mixed", world.boundary(), (said, enclosed(held)))
+    subject = f"{CHANGES} post from {upload.by.address} requires approval"
+    letter = _human(world, subject, part, extra=(("X-List-Administrivia", "yes"),))
+    letter = letter.with_header("From", f"{CHANGES}-owner@{LISTS}")
+    return Tale(what="moderation", letter=letter)
+
+
+def _passed_on(world: World, upload: Upload) -> Tale:
+    """An announcement that somebody attaches: an event is inside, and nobody takes it out."""
+    told = dak.announce(world, upload, "today").letter
+    said = text(f"FYI\n\n{world.rng.choice(words.REMARKS)}\n")
+    part = multipart("mixed", world.boundary(), (said, enclosed(told)))
+    letter = _human(world, f"Fwd: {told.get('Subject')}", part)
+    return Tale(what="passed on", letter=_smart(world, letter))
+
+
 def _spam(world: World, upload: Upload) -> Tale:
     said = f"ACCEPTED!!! Your {upload.package.name} has won. Réclamez 1.000.000 €.\n"
     letter = _human(world, "ACCEPTED: vous avez gagné à la loterie ❤", text(said, "base64"))
@@ -131,6 +151,8 @@ _SHAPES: Final[tuple[Callable[[World, Upload], Tale], ...]] = (
     _autoreply,
     _bounce,
     _digest,
+    _moderation,
+    _passed_on,
     _spam,
     _acknowledgement,
     processing,

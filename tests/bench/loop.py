@@ -101,7 +101,7 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--mix", choices=("usual", "all"), default="usual")
     parser.add_argument("--faults", choices=("all", "none"), default="all")
     parser.add_argument("--sign", action="store_true", help="and let the bridge check signatures")
-    parser.add_argument("--max-mail", default="256K", help="what the bridge takes")
+    parser.add_argument("--max-mail", default="128K", help="what the bridge takes")
     parser.add_argument("--after", default="seen", help="what becomes of a mail that is done")
     parser.add_argument("--dir", type=Path, help="on the disk that is to be measured")
     return parser.parse_args(words)
@@ -256,12 +256,12 @@ def _reading(url: str, relay: Path, events: Path, spent: Spent) -> Iterator[None
 def _wait(outbox: Path, journal: Path, events: Path, mails: int) -> None:
     """Wait until every mail has its verdict, and the reader has all that the relay has."""
     known: tuple[int, int] = (-1, -1)
-    since = time.monotonic()
+    since, lines = time.monotonic(), _Lines(events)
     while True:
         through = sum(_verdicts(outbox).values())
-        if (now := (through, events.stat().st_size)) != known:
+        if (now := (through, lines.count())) != known:
             known, since = now, time.monotonic()
-        if through >= mails and _lines(events) == _count(journal, outbox):
+        if through >= mails and known[1] == _count(journal, outbox):
             return
         if time.monotonic() - since > PATIENCE:
             raise AssertionError(f"{through} of {mails} mails are through, and no more come")
@@ -288,9 +288,20 @@ def _count(journal: Path, outbox: Path) -> int | None:
     return int(had) if had == made else None
 
 
-def _lines(path: Path) -> int:
-    with path.open("rb") as file:
-        return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
+class _Lines:
+    """How many lines a file has that grows."""
+
+    def __init__(self, path: Path) -> None:
+        self._path: Final = path
+        self._read = self._found = 0
+
+    def count(self) -> int:
+        with self._path.open("rb") as file:
+            file.seek(self._read)
+            new = file.read()
+        self._read += len(new)
+        self._found += new.count(b"\n")
+        return self._found
 
 
 @contextlib.contextmanager
