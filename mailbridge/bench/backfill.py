@@ -11,7 +11,7 @@ from typing import Final
 
 from mailbridge.bench import bare
 from mailbridge.bench.figure import Figure, Round, chunks, rate, seconds
-from mailbridge.bridge.deliver import BATCH, Delivery, Gateway, Outcome, Settings
+from mailbridge.bridge.deliver import LONG_BATCH, Delivery, Gateway, Outcome, Settings
 from mailbridge.bridge.prove import Prover
 from mailbridge.bridge.quarantine import Quarantine
 from mailbridge.bridge.workers import Setup, Workers, allowed
@@ -139,7 +139,7 @@ def _bare(
     paragraphs: list[str] = []
     told = bare.parsed(events)
     # (Two commits a batch: a mail's attempt must be on the disk before it is read.)
-    batch = max(1, BATCH * len(events) // len(mails))
+    batch = max(1, LONG_BATCH * len(events) // len(mails))
     return {
         "email: headers": seconds(lambda: bare.headers(mails)),
         "mail-parser": seconds(lambda: paragraphs.extend(bare.bodies(read))),

@@ -12,7 +12,7 @@ from mailbridge.bench import bare
 from mailbridge.bench.backfill import gateway
 from mailbridge.bench.discussion import mbox
 from mailbridge.bench.figure import Figure, Round, chunks, rate, seconds
-from mailbridge.bridge.deliver import BATCH, Gateway
+from mailbridge.bridge.deliver import LONG_BATCH, Gateway
 from mailbridge.bridge.mailbox import of_mbox
 from mailbridge.config import Source
 from mailbridge.mail import MAX_MAIL, read_mail
@@ -85,7 +85,7 @@ def _quiet(numbers: Sequence[int], directory: Path, ours: Gateway, source: Sourc
     calls = {
         "email: headers": seconds(lambda: bare.headers(raws)),
         "SQLite, fsync": seconds(
-            lambda: bare.stored(database, [b""] * len(raws), batch=BATCH, commits=2)
+            lambda: bare.stored(database, [b""] * len(raws), batch=LONG_BATCH, commits=2)
         ),
     }
     path.unlink()

@@ -130,34 +130,25 @@ def examine(  # noqa: PLR0913 - each is a switch of its own, and named at every 
     found = barred or kinds.recognise(mail, site)
     provenance, doubt = _proved(prover, mail, source, site, found)
     wanted = everything or _wanted(source, found.family, found.kind)
-    arrived = _arrived(mail, received)
-    common = Common(
-        archive=found.archive or "",
-        source=source.name,
-        message_id=mail.message_id,
-        mail_received=arrived.isoformat(),
-        provenance=provenance,
-        list_id=mail.list_id,
-        mail_date=_written(mail, arrived),
-        backfill=backfill,
-    )
-    namespace = TEST_NAMESPACE if mail.is_generated else source.namespace
     verdict = _Verdict(found.outcome, found.code, found.reason)
     events: tuple[Composed, ...] = ()
     try:
-        events = tuple(
-            _composed(
-                event,
-                common,
-                namespace=namespace,
-                on=everything or (wanted and _emits(source, event.payload, mail)),
-                changes_cap=changes_cap,
+        if found.events:
+            common = _common(mail, source, found, provenance, received=received, backfill=backfill)
+            namespace = TEST_NAMESPACE if mail.is_generated else source.namespace
+            events = tuple(
+                _composed(
+                    event,
+                    common,
+                    namespace=namespace,
+                    on=everything or (wanted and _emits(source, event.payload, mail)),
+                    changes_cap=changes_cap,
+                )
+                for event in found.events
             )
-            for event in found.events
-        )
-        if _stands_in(source, mail, common):
-            repo = source.repo or common.archive.lower()
-            events = tuple(_in_laniakeas_name(event, repo) for event in events)
+            if _stands_in(source, mail, common):
+                repo = source.repo or common.archive.lower()
+                events = tuple(_in_laniakeas_name(event, repo) for event in events)
         verdict = _judged(verdict, events, source=source, provenance=provenance, wanted=wanted)
         if doubt and verdict.code in (None, "unproved"):
             verdict = doubt
@@ -268,6 +259,28 @@ def _judged(
             "quarantined", "too-large", f"an event of {largest} bytes, {MAX_EVENT_BYTES} may go out"
         )
     return found
+
+
+def _common(  # noqa: PLR0913 - what an event says of its mail
+    mail: Mail,
+    source: Source,
+    found: kinds.Outcome,
+    provenance: Provenance,
+    *,
+    received: datetime,
+    backfill: bool,
+) -> Common:
+    arrived = _arrived(mail, received)
+    return Common(
+        archive=found.archive or "",
+        source=source.name,
+        message_id=mail.message_id,
+        mail_received=arrived.isoformat(),
+        provenance=provenance,
+        list_id=mail.list_id,
+        mail_date=_written(mail, arrived),
+        backfill=backfill,
+    )
 
 
 def _composed(

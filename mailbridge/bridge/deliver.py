@@ -38,6 +38,7 @@ __all__ = [
     "ATTEMPTS",
     "BATCH",
     "BATCH_BYTES",
+    "LONG_BATCH",
     "LONG_ROW",
     "Delivery",
     "Gateway",
@@ -50,6 +51,9 @@ log = logging.getLogger("mailbridge.deliver")
 
 BATCH: Final = 50
 """At most so many mails share a transaction: its fsync is what a back-fill waits for."""
+
+LONG_BATCH: Final = 150
+"""The same where many mails wait, and nobody waits for the first of them."""
 
 BATCH_BYTES: Final = 8 * 1024 * 1024
 """At most so many bytes of mail are held for one transaction, but for a single larger mail."""
@@ -135,7 +139,7 @@ class Gateway:
         begun: deque[_Begun] = deque()
         seen = 0
         try:
-            for batch in self._batches(mails):
+            for batch in self._batches(mails, LONG_BATCH if many else BATCH):
                 seen += len(batch)
                 workers = self._workers if many or seen > LONG_ROW else None
                 begun.append(self._begin(batch, workers))
@@ -195,7 +199,9 @@ class Gateway:
 
     # -- a batch -----------------------------------------------------------------------------------
 
-    def _batches(self, mails: Iterable[Delivery]) -> Iterator[list[tuple[Delivery, bytes]]]:
+    def _batches(
+        self, mails: Iterable[Delivery], most: int
+    ) -> Iterator[list[tuple[Delivery, bytes]]]:
         attempted = self._outbox.attempted()
         batch: list[tuple[Delivery, bytes]] = []
         size = 0
@@ -203,7 +209,7 @@ class Gateway:
             sha256 = hashlib.sha256(mail.raw).digest()
             # Somebody died over this mail, or over one beside it: now we want to know.
             alone = sha256 in attempted
-            if batch and (alone or len(batch) == BATCH or size + len(mail.raw) > BATCH_BYTES):
+            if batch and (alone or len(batch) == most or size + len(mail.raw) > BATCH_BYTES):
                 yield batch
                 batch, size = [], 0
             batch.append((mail, sha256))
@@ -227,9 +233,10 @@ class Gateway:
             mails: list[Routed] = []
             for mail, sha256 in batch:
                 sources = mail.sources if sha256 in deadly else asked(mail)
-                found = settled(mail, sha256, route(sources), known)
+                name = route(sources)
+                found = settled(mail, sha256, name, known)
                 fresh = sha256 not in deadly and not is_done(mail, found)
-                mails.append(Routed(mail, sha256, sources, fresh))
+                mails.append(Routed(mail, sha256, sources, name, fresh))
             new = {mail.sha256 for mail in mails if mail.is_fresh}
             if new - counted:
                 self._outbox.begin_attempts(new - counted)

@@ -69,8 +69,9 @@ def of_mbox(path: Path, *, limit: int) -> Iterator[Taken]:
     try:
         with path.open("rb") as stream:
             received = datetime.fromtimestamp(os.fstat(stream.fileno()).st_mtime, UTC)
+            name = _shown(path)
             for number, raw in enumerate(_split(stream, limit + 1), 1):
-                yield Taken(f"{_shown(path)}#{number}", raw, received)
+                yield Taken(f"{name}#{number}", raw, received)
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror}") from error
 

@@ -209,11 +209,15 @@ class Place:
             raise
 
     def _new(self) -> Iterator[Found]:
+        # (Where mails stay in new/ nothing is to be done with those that have their verdict.)
+        moves = self.spool or self._after == "seen"
         for found, known in self._newcomers.look(self._id or 0, whole=self._whole):
             if not known:
                 yield found
-            elif (self.spool or found.folder.endswith("/new")) and (
-                done := self._outbox.file(self._key(found))
+            elif (
+                moves
+                and (self.spool or found.folder.endswith("/new"))
+                and (done := self._outbox.file(self._key(found)))
             ):
                 leaves = self.spool or (self._after == "seen" and done[0] not in _KEPT)
                 if leaves and found.base not in self._told:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from mailbridge import failpoint
 from mailbridge.bridge.compose import Composed, Examined
 from mailbridge.bridge.confirm import strongest
-from mailbridge.bridge.delivery import Delivery, Outcome, route
+from mailbridge.bridge.delivery import Delivery, Outcome
 from mailbridge.bridge.issue import Issuer
 from mailbridge.bridge.onbus import OnBus
 from mailbridge.bridge.quarantine import Note, Quarantine
@@ -36,13 +36,10 @@ class Routed(NamedTuple):
     delivery: Delivery
     sha256: bytes
     sources: tuple[Source, ...]
+    route: str
+    """What the outbox calls its sources together."""
     is_fresh: bool
     """It is to be looked at."""
-
-    @property
-    def route(self) -> str:
-        """What the outbox calls its sources together."""
-        return route(self.sources)
 
 
 class Judged(NamedTuple):
@@ -178,7 +175,7 @@ class Ledger:
 
     def _settled(self, one: Judged, known: Known, now: datetime) -> Settled:
         mail, verdict, events, uploads, _ = one
-        if self._issuer.comes_back(uploads):
+        if uploads and self._issuer.comes_back(uploads):
             when = f"{now:%Y-%m-%d %H:%M} UTC"
             self._outbox.stand_ins.stop(f"{_LOOP.reason} (by {mail.route!r}, {when})")
             if verdict.verdict == "events":
@@ -190,6 +187,10 @@ class Ledger:
             # Twice in one batch, or another process was faster.
             verdict, events = _SAME_MAIL, ()
         is_known = verdict.code == _SAME_MAIL.code
+        if not (events or is_known):
+            # (Nearly all mail of a busy list.)
+            told = one if verdict is one.verdict else one._replace(verdict=verdict, events=())
+            return Settled(told, Outcome(verdict, (), mail.sources))
         issued = self._issuer.issue(
             events,
             mail=mail.sha256,

@@ -182,7 +182,7 @@ class Outbox(Mails):
 
         False if its uuid is known already: then nothing changes.
         """
-        wanted = uuid.UUID(fields["uuid"]).bytes
+        wanted = bytes.fromhex(fields["uuid"].replace("-", ""))
         if self._knows(wanted):
             return False
         tag = str(fields["tag"])
