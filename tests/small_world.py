@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -211,6 +212,7 @@ class Reader:
         return handled
 
 
+@cache
 def named(raw: bytes) -> str:
     """Return what an event tells, in a word."""
     data = read_event(raw).data

@@ -117,7 +117,7 @@ class World(RuleBasedStateMachine):
 
     # -- mails come --------------------------------------------------------------------------------
 
-    @rule(kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=6), back=SOME)
+    @rule(kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=4), back=SOME)
     def mails_come(self, kinds: list[str], back: int) -> None:
         for kind in kinds:
             mail = self.made(kind, back)
@@ -143,7 +143,7 @@ class World(RuleBasedStateMachine):
             case _:
                 return Mail(chat(n), None, "ignored")
 
-    @rule(kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=6), back=SOME)
+    @rule(kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=4), back=SOME)
     def a_good_day(self, kinds: list[str], back: int) -> None:
         self.mails_come(kinds, back)
         self.take(len(self.inbox))
