@@ -9,7 +9,7 @@ from mailbridge.traffic import words
 from mailbridge.traffic.letter import Letter, Part, person, signed, text
 from mailbridge.traffic.lists import through_mailman, through_smartlist
 from mailbridge.traffic.tale import News, Tale
-from mailbridge.traffic.upload import Period, Upload
+from mailbridge.traffic.upload import BEFORE_2014, KATIES, Period, Upload
 from mailbridge.traffic.words import LISTS
 from mailbridge.traffic.world import OpenBug, World
 
@@ -33,8 +33,8 @@ def announce(
     would have it otherwise.
     """
     said = clearsigned(world, upload.paragraph(period), "latin-1" if latin else "utf-8")
-    if period in ("2002", "2008"):
-        said += f"\n\nAccepted:\n{_pool(upload)}\n"
+    if period in (*KATIES, "2008"):
+        said += f"\n\n{_word(period)}:\n{_pool(upload)}\n"
     if forged:
         lie = "Source: impostor\nVersion: 666-1\nDistribution: stable\n"
         said = f"{lie}\n{said}\n{lie}"
@@ -73,7 +73,8 @@ def _announced(
     world: World, upload: Upload, period: Period, part: Part, *, latin: bool = False
 ) -> Tale:
     arches = " ".join(upload.arches)
-    into = "" if period in ("2002", "2008", "2013") else f" into {upload.suite}"
+    into = "" if period in BEFORE_2014 else f" into {upload.suite}"
+    subject = f"{_word(period)} {upload.package.name} {upload.version} ({arches}){into}"
     to = f"{CHANGES}@{LISTS}"
     letter = Letter(
         trace=world.trace("lists", to),
@@ -81,14 +82,14 @@ def _announced(
         headers=(
             *_people(upload, period, to),
             *_dak(upload, period, _UPLOAD, "accept", upload.suite),
-            ("Subject", f"Accepted {upload.package.name} {upload.version} ({arches}){into}"),
+            ("Subject", subject),
             ("Message-Id", f"<{world.exim_id(HOST)}>"),
             ("Date", world.date),
         ),
         part=part,
     )
     told = upload.expected(period)
-    if period in ("2002", "2008", "2013"):
+    if period in BEFORE_2014:
         told["suite_guessed"] = True
     if period == "today" and world.chance(0.3):
         decorated = through_mailman(letter, CHANGES, LISTS, munged=True)
@@ -165,21 +166,28 @@ def held(world: World, upload: Upload, queue: str) -> Tale:
 
 
 def new(world: World, upload: Upload) -> Tale:
-    """Return the mail that says that *upload* waits in NEW."""
+    """Return the mail that says that *upload* waits in NEW, as it is today or was until 2012."""
+    old = world.chance(0.25)
     said = (
         "\nYour package has been put into the NEW queue, which requires manual action\n"
         "from the archive's people.  The upload was otherwise valid, so please be\npatient.\n"
     )
-    letter = _private(world, upload, said, "today", action="new", suite=None)
+    if old:
+        section = upload.package.section
+        said = "".join(f"(new) {file.name} {section} optional\n" for file in upload.files)
+        said += (
+            "\n\nYour package contains new components which requires manual editing of\n"
+            "the override file.  It is ok otherwise, so please be patient.\n"
+        )
+    letter = _private(world, upload, said, "2013" if old else "today", action="new", suite=None)
     letter = letter.with_header("Subject", f"{upload.name}.changes is NEW")
     told = {
         "upload_name": upload.name,
         "is_new": True,
         "source_name": upload.package.name,
-        "source_version": upload.source_version,
-    }
+    } | ({} if old else {"source_version": upload.source_version})
     return Tale(
-        what="dak new",
+        what=f"dak new {'2012' if old else 'today'}",
         letter=through_mailman(letter, TEAM, LISTS),
         news=(News("package-upload-queued-new", told, f"new {letter.get('Message-Id')}"),),
     )
@@ -279,7 +287,7 @@ def _people(upload: Upload, period: Period, to: str) -> tuple[tuple[str, str], .
             ("Reply-To", person(upload.by.name, upload.by.address)),
             ("To", to),
         )
-    writer = upload.by.field if period == "2002" else person(upload.by.name, upload.by.address)
+    writer = upload.by.field if period in KATIES else person(upload.by.name, upload.by.address)
     return (
         ("From", writer),
         ("To", to),
@@ -290,7 +298,7 @@ def _people(upload: Upload, period: Period, to: str) -> tuple[tuple[str, str], .
 def _dak(
     upload: Upload, period: Period, program: str, action: str, suite: str | None
 ) -> tuple[tuple[str, str], ...]:
-    if period == "2002":
+    if period in KATIES:
         return (("X-Katie", "$Revision: 1.65 $"),)
     told = [("X-DAK", program if period != "2008" else "dak process-unchecked")]
     if period == "2008":
@@ -315,13 +323,17 @@ def _body(
     world: World, said: str, period: Period, *, latin: bool = False, original: str | None = None
 ) -> Part:
     """Return what the archive sends; what it signed was *original*, if that is not *said*."""
-    if period == "2002":
+    if period in KATIES:
         return text(said, "bare", "latin-1" if latin else "utf-8")
     if period != "today":
         return text(said)
     none = world.signature(2)
     seal = world.key.detached(text(original or said).canonical) if world.key else none
     return signed(said, world.boundary(), seal)
+
+
+def _word(period: Period) -> str:
+    return "Installed" if period == "2001" else "Accepted"
 
 
 def _pool(upload: Upload) -> str:

@@ -50,7 +50,7 @@ EVERYTHING: Final[Mapping[str, int]] = MappingProxyType({**dict.fromkeys(WORDS, 
 """Every category, what is usual being usual."""
 
 _PERIODS: Final[Mapping[Period, int]] = MappingProxyType(
-    {"today": 50, "2021": 14, "2016": 10, "2013": 8, "2008": 10, "2002": 8}
+    {"today": 50, "2021": 14, "2016": 10, "2013": 8, "2008": 10, "2002": 6, "2001": 3}
 )
 
 _MANY: Final = 12

@@ -10,8 +10,12 @@ from typing import Any, Final, Literal, NamedTuple
 from mailbridge.traffic import words
 from mailbridge.traffic.world import OpenBug, Package, Someone, World
 
-Period = Literal["2002", "2008", "2013", "2016", "2021", "today"]
-"""When dak wrote so (mail-formats 1.4)."""
+Period = Literal["2001", "2002", "2008", "2013", "2016", "2021", "today"]
+"""When dak wrote so, or katie, as it was called once."""
+KATIES: Final[tuple[Period, ...]] = ("2001", "2002")
+"""Without a word about MIME, and with checksums by MD5 alone."""
+BEFORE_2014: Final[tuple[Period, ...]] = (*KATIES, "2008", "2013")
+"""No subject told which suite."""
 
 _SIZES: Final = {
     ".dsc": (1_700, 3_900),
@@ -78,10 +82,10 @@ class Upload:
 
     def paragraph(self, period: Period) -> str:
         """Return the .changes, unsigned."""
-        old = period in ("2002", "2008")
+        old = period in (*KATIES, "2008")
         blank = " " if old else ""
         binaries = self.package.binaries
-        lines = [f"Format: {'1.7' if period == '2002' else '1.8'}", f"Date: {self.date}"]
+        lines = [f"Format: {'1.7' if period in KATIES else '1.8'}", f"Date: {self.date}"]
         lines.append(f"Source: {self.source}")
         if old or set(self.arches) != {"source"}:
             lines.append(f"Binary: {' '.join(binaries)}")
@@ -104,7 +108,7 @@ class Upload:
         # (`changes` is the field's value: every line but the first has its blank already.)
         lines += f" {self.changes}".split("\n")
         section = self.package.section
-        if period != "2002":
+        if period not in KATIES:
             lines.append(f"Checksums-Sha1:{blank}")
             lines += [f" {file.sha1} {file.size} {file.name}" for file in self.files]
             lines.append(f"Checksums-Sha256:{blank}")
@@ -142,7 +146,7 @@ class Upload:
         told |= self.told_changes
         if period == "today":
             told["upload_name"] = self.name
-        if period != "2002":
+        if period not in KATIES:
             told["checksums"] = [
                 {"name": file.name, "size": file.size, "sha256": file.sha256} for file in self.files
             ]
