@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any, Final
 
 from mailbridge.errors import MalformedMail
@@ -27,24 +28,33 @@ ATTESTED = "real mails"
 TRACKER: Final = "launchpad"
 PRIVATE: Final = NoEvent("private", "a bug that is private, or does not say that it is public")
 MAX_CHANGES: Final = 50
+MAX_LINE: Final = 2_000
 WORDS: Final = 160
 """What of a line that somebody else wrote is shown as a change."""
 
+# (Of a comment that came by mail Launchpad keeps the subject, with all that stands before.)
 _SUBJECT: Final = re.compile(
-    r"(?:\[[^\]]*\] ){0,5}?\[Bug (?P<bug>\d{1,9})\] ?(?P<new>\[NEW\] ?)?(?:Re: )?(?P<title>.*)"
+    r"(?:(?:\[[^\]]*\]|[A-Za-z]{2,4}:) ){0,8}?\[Bug (?P<bug>\d{1,9})\] ?(?P<new>\[NEW\] ?)?"
+    r"(?:(?i:re): ?){0,5}(?P<title>.*)"
 )
+# What Launchpad says of such bugs above all else.
+_BANNER: Final = re.compile(
+    r"\s*\*\*\* This bug is a (?:duplicate of bug \d{1,9}|security vulnerability) \*\*\*\n"
+    r"(?:[ \t]+https?://\S+\n)?"
+)
+_REPORTED: Final = ("Public bug reported:", "Public security bug reported:")
 _MODIFIER: Final = re.compile(r"(.*) \([a-z0-9.+-]+\)")
 _WAS: Final = re.compile(r"(?s) {0,20}([A-Z][A-Za-z ]{1,30}): (.*) => (.*)")
 _KNOWN: Final = (
     ("changed", re.compile(r"Changed in: (.+)")),
-    ("also-affects", re.compile(r"Also affects: (.+)")),
+    ("also-affects", re.compile(r"Also affects: (.+?)(?: via(?: .*)?)?$")),
     ("no-longer-affects", re.compile(r"No longer affects: (.+)")),
     ("tags-added", re.compile(r"Tags added: (.+)")),
     ("tags-removed", re.compile(r"Tags removed: (.+)")),
     ("title", re.compile(r"Summary changed:")),
     ("description", re.compile(r"Description changed:")),
     ("information-type", re.compile(r"Information type changed from (?P<old>.+) to (.+)")),
-    ("attachment", re.compile(r'(?:Attachment|Patch) added: "(.*)"')),
+    ("attachment", re.compile(r'(?:Attachment|Patch) added: "(.*?)"?$')),
     ("duplicate-of", re.compile(r"This bug has been marked a duplicate of bug (\d+)")),
     ("no-duplicate", re.compile(r"This bug is no longer a duplicate of bug (\d+)")),
     ("other", re.compile(r"(.+)")),
@@ -62,7 +72,9 @@ def recognise(mail: Mail, site: Site, _archive: str) -> Sequence[Event] | NoEven
     if subject is None:
         raise MalformedMail(f"a bug with the subject {mail.subject[:80]!r}")
     body = mail.ended_lines.rpartition("\n-- \n")[0] or mail.ended_lines
-    is_new = bool(subject["new"]) or body.lstrip().startswith("Public bug reported:")
+    while banner := _BANNER.match(body):
+        body = body[banner.end() :]
+    is_new = bool(subject["new"]) or body.lstrip().startswith(_REPORTED)
     clip = Clip()
     told = _told(mail, int(subject["bug"]), subject["title"], clip, site)
     known = {
@@ -143,7 +155,7 @@ def _changes(body: str, tasks: Sequence[Task], clip: Clip, site: Site) -> list[C
     """Return the changes that Launchpad lists, each behind two stars."""
     found: list[Change] = []
     for block in f"\n{body}".split("\n** ")[1:]:
-        first, *rest = block.split("\n")
+        first, rest = _lines(block)
         action, told = next((name, m) for name, p in _KNOWN if (m := p.match(first.strip() or "?")))
         if action == "changed":
             rows = filter(None, (_WAS.fullmatch(line.rstrip()) for line in rest[: MAX_CHANGES + 1]))
@@ -153,17 +165,36 @@ def _changes(body: str, tasks: Sequence[Task], clip: Clip, site: Site) -> list[C
             )
             found.extend(change for change in told_so if _is_so(change, tasks))
         elif action == "title":
-            old = next((line[2:] for line in rest if line.startswith("- ")), None)
-            new = next((line[2:] for line in rest if line.startswith("+ ")), None)
+            was, became = _side(rest, "-"), _side(rest, "+")
             # (One without the other is half a change.)
-            if old is not None and new is not None:
-                found.append(_change(clip, site, action, None, old, new))
+            if was and became:
+                found.append(_change(clip, site, action, None, was, became))
         else:
             new = told[told.re.groups] if told.re.groups else None
             found.append(_change(clip, site, action, None, told.groupdict().get("old"), new))
         if len(found) > MAX_CHANGES:
             break
     return clip.items(found, MAX_CHANGES)
+
+
+def _lines(block: str) -> tuple[str, list[str]]:
+    """Return a change's first line, put together where it was wrapped, and those below it."""
+    first, *rest = block.split("\n")
+    while rest and rest[0] and not rest[0][0].isspace() and not first.endswith(":"):
+        first = f"{first} {rest.pop(0)}"[: 2 * MAX_LINE]
+        if len(first) > MAX_LINE:
+            break
+    return first, rest
+
+
+def _side(lines: Sequence[str], sign: str) -> str:
+    """Return what was, `-`, or is, `+`, in a comparison of two wrapped texts."""
+    rows = lines[1:] if lines and not lines[0] else lines
+    kept = takewhile(lambda line: line[:2] in ("- ", "+ ", "  "), rows[:MAX_CHANGES])
+    told = list(kept)
+    if not any(line.startswith(f"{sign} ") for line in told):
+        return ""
+    return " ".join(line[2:].strip() for line in told if line[0] in f"{sign} ")
 
 
 def _is_so(change: Change, tasks: Sequence[Task]) -> bool:
