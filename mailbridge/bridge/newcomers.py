@@ -28,7 +28,7 @@ SLICE: Final = 10_000
 PAUSE: Final = 20.0
 """How many times as long as a look through a `cur/` took passes before the next."""
 
-LONG: Final = 0.05
+LONG: Final = 0.01
 """Seconds that such a look may take without a pause behind it."""
 
 _PAGE: Final = 500
