@@ -26,8 +26,8 @@ def posts(count: int, seed: int = 7, **options: Any) -> list[Post]:
 
 def examined(post: Post, source: Source = SOURCE, **options: Any) -> Examined:
     """Return what the bridge makes of *post*."""
-    options.setdefault("max_mail", MAX_MAIL)
-    return compose.examine(post.raw, source, received=NOON, accept_test=True, **options)
+    options = {"max_mail": MAX_MAIL, "accept_test": True} | options
+    return compose.examine(post.raw, source, received=NOON, **options)
 
 
 def matched(emitted: tuple[Composed, ...], told: tuple[News, ...]) -> dict[str, str] | None:

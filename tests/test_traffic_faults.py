@@ -7,7 +7,7 @@ from email import message_from_bytes
 import pytest
 
 from mailbridge.config import Source
-from mailbridge.traffic import Post
+from mailbridge.traffic import FAULTS, WORDS, Post
 from tests.madeup import MAX_MAIL, examined, matched, posts
 
 
@@ -113,3 +113,11 @@ def test_old_news_that_somebody_sent_on_is_the_same_event_whatever_its_message_i
 
 def _id(post: Post) -> str | None:
     return message_from_bytes(post.raw)["Message-ID"]
+
+
+def test_whatever_happened_to_it_no_bridge_believes_made_up_mail_unasked() -> None:
+    for post in posts(600, faults=FAULTS, mix=dict.fromkeys(WORDS, 1)):
+        told = examined(post, everything=True, accept_test=False)
+
+        assert told.events == (), post.what
+        assert told.code in {"generated", "malformed"}, post.what
