@@ -35,15 +35,25 @@ MAX_CHANGES: Final = 50
 MAX_LINES: Final = 1_000
 WORDS: Final = 160
 
+DEPENDS: Final = NoEvent(
+    "dependency", "another bug changed, that this one waits for; it has mails of its own"
+)
 OTHER: Final = NoEvent("request", "Bugzilla's requests and reminders to its users")
 PRIVATE: Final = NoEvent("private", "a bug that only some may see")
 
 _SUBJECT: Final = re.compile(
-    r"(?:\[[^\]]*\] ){0,5}?\[Bug (?P<bug>\d{1,9})\] ?(?P<new>New: |\[New\] )?(?P<title>.*)"
+    # (GCC's puts the component before the number.)
+    r"(?:\[[^\]]*\] ){0,5}?\[Bug (?:[^\]/]{1,60}/)?(?P<bug>\d{1,9})\] ?"
+    r"(?P<new>New: |\[New\] )?(?P<title>.*)"
 )
 _SECURE: Final = re.compile(r"(?i)\(Secure bug\b")
 _URL: Final = re.compile(r"https?://[A-Za-z0-9.-]{1,200}(?::\d{1,5})?/[!-~]{0,80}")
-_COMMENT: Final = re.compile(r"(?m)^(?:--- )?Comment #\d+ from (\S.{0,250}?)(?: ---| - |$)")
+# (More dashes, and other words, before 2009.)
+_COMMENT: Final = re.compile(
+    r"(?m)^(?:-{3,9} )?(?:Comment #\d+ from|Additional Comments? [Ff]rom) (\S.{0,250}?)"
+    r"(?: -{3,9}| - |$)"
+)
+_DEPENDS: Final = re.compile(r"(?m)^Bug \d{1,9} (?:depends on|blocks) bug \d{1,9}, which changed")
 _CHANGED: Final = re.compile(r"(?m)^(\S.{0,250}) changed:[ \t]*$")
 _HEADING: Final = re.compile(r" *What +\|Removed +\|Added")
 
@@ -83,6 +93,9 @@ def recognise(mail: Mail, site: Site, _archive: str) -> Sequence[Event] | NoEven
         )
         identity = known | {"severity": payload.severity, "version": payload.version}
         return [Event(payload=payload, identity=identity, author=author)]
+    heading = mail.ended_lines.partition("|Removed")[0]
+    if _DEPENDS.search(heading) and not _COMMENT.search(heading):
+        return DEPENDS
     events = []
     changes = _changes(mail.ended_lines, clip, site)
     if any(_closes(change) for change in changes):
@@ -148,7 +161,10 @@ def _changes(text: str, clip: Clip, site: Site) -> list[Change]:
     for line in islice(lines, MAX_LINES):
         cells = [cell.strip() for cell in line.split("|", 2)]
         if len(cells) == 3:  # noqa: PLR2004
-            if cells[0]:
+            if cells[0] and rows and not any(cells[1:]):
+                # The name of a field was wrapped.
+                rows[-1][0] = f"{rows[-1][0]} {cells[0]}"
+            elif cells[0]:
                 rows.append(cells)
             elif rows:
                 # A word longer than its column is cut; between others a blank went away.
