@@ -31,14 +31,6 @@ def ends(daemon: Daemon) -> None:
     assert "Traceback" not in daemon.said
 
 
-def _wait_until_read(mail: Path, bridge: Daemon) -> None:
-    """Wait until *bridge* has looked into *mail*: its kernel notes that."""
-    was = mail.stat().st_atime_ns
-    while mail.stat().st_atime_ns == was:
-        with pytest.raises(TimeoutError):
-            bridge.outlive(0.01)
-
-
 # -- SIGTERM ---------------------------------------------------------------------------------------
 
 
@@ -100,14 +92,13 @@ def held_off(trial: Apart) -> Iterator[Daemon]:
 @contextmanager
 def while_the_outbox_is_busy(trial: Apart) -> Iterator[Daemon]:
     """Another process holds the right to write: a back-fill, for milliseconds; here it does not."""
-    with trial.bridge() as bridge:
+    with trial.bridge(fail_at="outbox-busy:1:stop") as bridge:
         assert trial.arrive_there(bridge)
         with closing(sqlite3.connect(trial.state / "outbox.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            # (It has seen the mail when it opens it: then it wants to write.)
             trial.deliver(1)
-            [mail] = (trial.maildir / "new").iterdir()
-            _wait_until_read(mail, bridge)
+            bridge.stopped()
+            bridge.signal(signal.SIGCONT)
             yield bridge
             other.execute("ROLLBACK")
 

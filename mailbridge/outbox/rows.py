@@ -76,6 +76,7 @@ class Rows:
             except sqlite3.OperationalError as error:
                 if not Told.busy(error) or time.monotonic() > waits_until:
                     raise
+                failpoint.reached("outbox-busy")
                 if self.told_to_end():
                     raise ToldToEnd(f"{self.path}: kept busy by another process") from error
             else:
