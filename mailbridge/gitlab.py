@@ -32,7 +32,10 @@ _SAID: Final[tuple[tuple[What, re.Pattern[str]], ...]] = (
             r"|replied to a discussion):?(?: \S+)?"
         ),
     ),
-    ("merged", re.compile(r"Merge [Rr]equest !?\d+ was merged.*|.{1,250} merged merge request.*")),
+    (
+        "merged",
+        re.compile(r"Merge [Rr]equest [#!]?\d+ was merged.*|.{1,250} merged merge request.*"),
+    ),
     ("closed", re.compile(r"(?:Issue|Merge [Rr]equest)(?: [#!]?\d+)? was closed\b.*")),
     ("created", re.compile(r".{1,250} created (?:an issue|a merge request|a new issue).*")),
     ("created", re.compile(r"(?:Issue|Merge [Rr]equest) [#!]?\d+: https?://\S+")),
