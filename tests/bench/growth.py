@@ -192,6 +192,14 @@ class Daemon:
                     raise AssertionError("it ended")
                 time.sleep(0.005)
 
+    def settle(self) -> None:
+        """Return once it is done with what it does at a start, in the background."""
+        cpu, quiet = self.cpu(), 0
+        while quiet < 4:
+            time.sleep(0.5)
+            before, cpu = cpu, self.cpu()
+            quiet = quiet + 1 if cpu - before < 0.05 else 0
+
     def stop(self) -> None:
         """End it."""
         self._process.terminate()
@@ -225,6 +233,7 @@ def measured(state: State, mails: Iterator[bytes]) -> Cost:
     with state.running() as daemon:
         daemon.wait_until_through(behind + 1)
         through = time.perf_counter() - daemon.began
+        daemon.settle()
         cpu = daemon.cpu()
         state.deliver(mails, MAILS)
         daemon.wait_until_through(behind + 1 + MAILS)
