@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 FEW: Final = 8
 """For fewer things than that a second thread is not worth its start."""
@@ -29,6 +31,9 @@ def abreast(work: Callable[[_T], _R], things: Sequence[_T]) -> list[_R]:
     if len(things) < FEW or len(os.sched_getaffinity(0)) == 1:
         return [work(thing) for thing in things]
     if not _helper:
+        # (Who has few things to do need not load it.)
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
         _helper.append(ThreadPoolExecutor(1, "abreast"))
     done: dict[int, _R] = {}
     # (Both take the next one from here: who is held up does less.)
