@@ -51,8 +51,8 @@ def _in_order(maildir: Path) -> list[bytes]:
 def test_the_same_seed_gives_the_same_bytes_in_any_process_zone_language_and_hash(
     tmp_path: Path,
 ) -> None:
-    words = ("--count", "200", "--seed", "5", "--mix", "all", "--sign")
-    words = (*words, "--faults", "all", *SMALL, "--expect")
+    story = ("--count", "200", "--seed", "5", "--mix", "all", "--sign")
+    words = (*story, "--faults", "all", *SMALL, "--expect")
     here, there = tmp_path / "here", tmp_path / "there"
     _generated(here, *words, str(tmp_path / "a"), PYTHONHASHSEED="1", TZ="UTC", LANG="C.UTF-8")
     _generated(there, *words, str(tmp_path / "b"), PYTHONHASHSEED="2", TZ="XST-13", LC_ALL="C")
