@@ -20,8 +20,17 @@ ATTESTED: Final = "real mails"
 Via = Literal["upload", "mail", "control", "removal"]
 
 _DONE: Final = re.compile(r"marked as done(?: \((?P<title>.*)\))?", re.DOTALL)
-_SUBMITTER_S_TITLE: Final = r"^#{}: (?P<title>.*)$"
-_CLOSED_BY: Final = re.compile(r"^It has been closed by (?P<who>.+?)\.?$", re.MULTILINE)
+# (Until 2008 it went on behind the title, or ended the sentence.)
+_SUBMITTER_S_TITLE: Final = (
+    r"^(?:#{0}: (?P<title>.*?)(?:,(?=\nwhich was filed )|\.(?=\n\nIt has been marked ))?"
+    r"|regarding (?P<marked>.*)\nto be marked as done\b.*)$"
+)
+_CLOSED_BY: Final = re.compile(
+    r"^It has been (?:marked as )?closed by (?:one of the developers, namely\n)?(?P<who>.+?)\.?$",
+    re.MULTILINE,
+)
+# Until 2008 notices of what control@ closed had a word of their own.
+_KINDS: Final = ("closed", "they-closed", "they-closed-control")
 # `handler.<bug>.<letter><spool>.notifdone@`; by control@ the letter is not D, once "notifdonectrl".
 _OWN_ID: Final = re.compile(
     r"handler\.[0-9]+\.(?P<letter>[A-Za-z])[0-9]*\.(?:[0-9]+\.)?notifdone(?P<control>ctrl)?"
@@ -32,7 +41,7 @@ _BOTH: Final = 2
 def recognise(mail: Mail, site: Site, _archive: str) -> Sequence[Event] | None:
     """Return the closing, or None.  Raises `MalformedMail` where the bug has no number."""
     notice = debbugs.notice(mail)
-    if notice is None or notice.kind not in ("closed", "they-closed"):
+    if notice is None or notice.kind not in _KINDS:
         return None
     clip = Clip()
     closing = _closing_mail(mail, notice)
@@ -82,7 +91,7 @@ def _closing_mail(mail: Mail, notice: Notice) -> Mail | None:
             return one
     if len(inside) < _BOTH:
         return None
-    return inside[0] if notice.kind == "they-closed" else inside[1]
+    return inside[0] if notice.kind != "closed" else inside[1]
 
 
 def _closing_id(mail: Mail, notice: Notice, closing: Mail | None) -> str | None:
@@ -96,7 +105,9 @@ def _closing_id(mail: Mail, notice: Notice, closing: Mail | None) -> str | None:
 
 def _via(mail: Mail, notice: Notice, closing: Mail | None, told: dict[str, str]) -> Via:
     own = _OWN_ID.match(mail.message_id)
-    if notice.kind == "they-closed" and own and (own["control"] or own["letter"] not in "Dd"):
+    if notice.kind == "they-closed-control" or (
+        notice.kind == "they-closed" and own and (own["control"] or own["letter"] not in "Dd")
+    ):
         return "control"
     if (closing and dak.removes(closing)) or told.get("version", "").endswith("+rm"):
         return "removal"
@@ -118,7 +129,7 @@ def _upload(closing: Mail) -> dict[str, str]:
 def _done_by(mail: Mail, notice: Notice, closing: Mail | None, told: dict[str, str]) -> Person:
     if "done" in told:
         return person(told["done"])
-    found = _CLOSED_BY.search(mail.ended_lines) if notice.kind == "they-closed" else None
+    found = _CLOSED_BY.search(mail.ended_lines) if notice.kind != "closed" else None
     if found:
         return person(found["who"].partition(" (reply to ")[0])
     if notice.kind == "closed" and (whom := person(mail.header("To") or "")).name:
@@ -128,9 +139,9 @@ def _done_by(mail: Mail, notice: Notice, closing: Mail | None, told: dict[str, s
 
 
 def _title(mail: Mail, notice: Notice) -> str:
-    if notice.kind == "they-closed":
+    if notice.kind != "closed":
         # Its subject is that of the closing mail.
         found = re.search(_SUBMITTER_S_TITLE.format(notice.bug), mail.ended_lines, re.MULTILINE)
-        return found["title"] if found else ""
+        return (found["title"] or found["marked"] or "") if found else ""
     found = _DONE.fullmatch(debbugs.title(mail, notice.bug))
     return (found["title"] or "") if found else debbugs.title(mail, notice.bug)
