@@ -24,6 +24,7 @@ _SUBJECT: Final = re.compile(
 )
 # wanna-build tells it below; sbuild puts the archive's name before it.
 _SUITE: Final = re.compile(r"(?m)^ \* Suite: (\S{1,100})[ \t]*$")
+_FOOTER: Final = re.compile(r"(?m)^(?:_{30,}|-- ?)$")
 _LOG: Final = re.compile(r"https?://[!-~]{4,290}")
 
 
@@ -36,7 +37,8 @@ def recognise(mail: Mail, site: Site, archive: str) -> Sequence[Event] | NoEvent
     if told["result"] in ("given-back", "skipped"):
         return UNFINISHED
     clip = Clip()
-    log = _LOG.search(mail.ended_lines)
+    # (What a list writes below has an address, too.)
+    log = _LOG.search(_FOOTER.split(mail.ended_lines, maxsplit=1)[0])
     below = _SUITE.search(mail.ended_lines)
     suite = (told["suite"] or (below[1] if below else "")).rpartition("/")[2]
     kind = PackageBuildSuccess if told["result"] == "successful" else PackageBuildFailed
