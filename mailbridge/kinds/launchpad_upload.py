@@ -72,7 +72,8 @@ _COMPONENT: Final = re.compile(r" +-> Component")
 _ENTRY: Final = re.compile(r"[a-z0-9][a-z0-9.+-]* \([^)\s]+\) [^;]*; ?urgency=")
 _URL: Final = re.compile(r"(?m)^(https://launchpad\.net/[!-~]{1,120}/\+source/[!-~]{1,150})$")
 _FIELD: Final = re.compile(r"(Date|Changed-By|Maintainer|Origin|Signed-By): (.*)")
-_BUG: Final = re.compile(r"\bLP: #\d{1,9}(?:, #\d{1,9})*")
+# (As dpkg finds them for `Launchpad-Bugs-Fixed`.)
+_BUG: Final = re.compile(r"(?i)lp:\s{1,80}#\d{1,9}(?:,\s{0,80}#\d{1,9})*")
 _DIGITS: Final = re.compile(r"\d+")
 
 
