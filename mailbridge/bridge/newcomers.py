@@ -29,7 +29,10 @@ PAUSE: Final = 20.0
 """How many times as long as a look through a `cur/` took passes before the next."""
 
 LONG: Final = 0.01
-"""Seconds that such a look may take without a pause behind it."""
+"""Seconds of a processor that such a look may take without a pause behind it."""
+
+REMEMBERED: Final = 2_000
+"""Files of a folder that are known to be done without the outbox being asked."""
 
 _PAGE: Final = 500
 _SHELVES: Final = 1024
@@ -44,17 +47,22 @@ class Newcomers:
         self._begun: Final[dict[Path, Iterator[Found]]] = {}
         """Folders that are looked through, and what of them was not looked at."""
         self._spent: Final[dict[Path, float]] = {}
+        self._done: Final[dict[Path, set[tuple[bytes, int]]]] = {}
+        """What had its verdict when we looked last; so mail that comes costs what it costs."""
+        self._found: Final[dict[Path, set[tuple[bytes, int]]]] = {}
+        """The same of a look that is not at its end."""
         self._later: Final[dict[Path, float]] = {}
         """When (monotonic) a folder may be looked through again."""
 
     def doubt(self) -> None:
         """Have every folder looked through again, whether it changed or not."""
+        self._done.clear()
         self._folders.doubt()
 
     def begin_anew(self) -> None:
         """Forget what was begun, and what may wait."""
-        self._begun.clear()
-        self._later.clear()
+        for kept in (self._begun, self._later, self._done, self._found, self._spent):
+            kept.clear()
         self._folders.doubt()
 
     def due(self) -> float:
@@ -82,21 +90,37 @@ class Newcomers:
             yield from self._some(folder, place, most)
 
     def _some(self, folder: Path, place: int, most: int | None) -> Iterator[tuple[Found, bool]]:
-        began = time.monotonic()
+        # (Of a processor: a machine that is busy makes no folder large.)
+        began = time.thread_time()
         files = itertools.islice(self._begun[folder], most)
         count = 0
         while page := list(itertools.islice(files, _PAGE)):
             count += len(page)
             keys = [(os.fsencode(found.base), found.inode) for found in page]
-            done = self._outbox.known_files(place, keys)
+            done = self._known(folder, place, keys)
             yield from ((found, key in done) for found, key in zip(page, keys, strict=True))
-        spent = self._spent.pop(folder, 0.0) + time.monotonic() - began
+        spent = self._spent.pop(folder, 0.0) + time.thread_time() - began
         if most is not None and count == most:
             self._spent[folder] = spent
             return
         del self._begun[folder]
+        self._done[folder] = self._found.pop(folder, set())
         if folder.name == "cur" and spent > LONG:
             self._later[folder] = time.monotonic() + PAUSE * spent
+
+    def _known(
+        self, folder: Path, place: int, keys: list[tuple[bytes, int]]
+    ) -> set[tuple[bytes, int]]:
+        """Return those of *keys* that have their verdict."""
+        before = self._done.get(folder, set())
+        unsure = [key for key in keys if key not in before]
+        done = before.intersection(keys)
+        if unsure:
+            done |= self._outbox.known_files(place, unsure)
+        found = self._found.setdefault(folder, set())
+        if len(found) + len(done) <= REMEMBERED:
+            found |= done
+        return done
 
 
 class Crowd:
