@@ -40,7 +40,8 @@ OTHER: Final = NoEvent("other-build", "a build of something that is no package")
 
 _PACKAGE: Final = re.compile(
     r"(?:\[[^\]]*\] ){0,5}\[Build #(?P<job>\d{1,12})\] (?P<arch>\S+) build of (?P<source>\S+)"
-    r" (?P<version>\S+) in \S+ (?P<series>\S+) (?P<pocket>[A-Z]+) \[(?P<archive>[^\]]+)\]"
+    r" (?P<version>\S+) in (?P<distribution>\S+) (?P<series>\S+) (?P<pocket>[A-Z]+)"
+    r"(?: \[(?P<archive>[^\]]+)\])?"
 )
 _RECIPE: Final = re.compile(
     r"(?:\[[^\]]*\] ){0,5}\[recipe build #(?P<job>\d{1,12})\] of ~\S+ \S+ in (?P<series>\S+): .+"
@@ -69,7 +70,9 @@ def _package(mail: Mail, site: Site, state: str) -> Event:
     subject = _PACKAGE.fullmatch(mail.subject)
     if subject is None:
         raise MalformedMail(f"a build with the subject {mail.subject[:80]!r}")
-    reference = mail.header("X-Launchpad-Archive") or subject["archive"]
+    # (Only a PPA is named in the subject.)
+    told = mail.header("X-Launchpad-Archive") or subject["archive"]
+    reference = told or subject["distribution"]
     pocket = "" if subject["pocket"] == "RELEASE" else f"-{subject['pocket'].lower()}"
     clip = Clip()
     kind = PackageBuildSuccess if state == SUCCESS else PackageBuildFailed
