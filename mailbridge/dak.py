@@ -133,6 +133,11 @@ class Suites(msgspec.Struct, frozen=True):
     """For the first of each pair it waits in the queue that is the second."""
 
     @property
+    def meant(self) -> tuple[str, ...]:
+        """The suites it is in, or, where it is in none, those it waits for."""
+        return self.suites or tuple(dict.fromkeys(suite for suite, _ in self.waiting))
+
+    @property
     def queues(self) -> tuple[str, ...]:
         """The queues it waits in."""
         return tuple(dict.fromkeys(queue for _, queue in self.waiting))

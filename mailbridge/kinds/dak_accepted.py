@@ -65,7 +65,7 @@ def recognise(mail: Mail, site: Site, archive: str) -> Sequence[Event] | NoEvent
         "suite_guessed": guessed,
         **facts(changes, clip, pool_url=site.pool_url, archive=archive),
     }
-    known = {**identity(changes, suites=_suites(where), policy_suites=where.queues)}
+    known = {**identity(changes, suites=where.meant, policy_suites=where.queues)}
     author = changes.uploader
     event = _event(told, known, where, clip, clip.line(author) if author else None)
     return [msgspec.structs.replace(event, signed=changes.signed)]
@@ -74,7 +74,7 @@ def recognise(mail: Mail, site: Site, archive: str) -> Sequence[Event] | NoEvent
 def _event(
     told: dict[str, Any], known: dict[str, Any], where: dak.Suites, clip: Clip, author: str | None
 ) -> Event:
-    shown = clip.words(_suites(where))
+    shown = clip.words(where.meant)
     told |= {
         "is_new": False,
         "suites": shown,
@@ -87,11 +87,6 @@ def _event(
         told |= {"policy_queue": clip.word(where.queues[0]), "dsc_url": None}
     kind = PackageUploadHeld if is_held else PackageUploadAccepted
     return Event(payload=kind(**told, truncated=clip.truncated), identity=known, author=author)
-
-
-def _suites(where: dak.Suites) -> tuple[str, ...]:
-    """The suites it is in, or, where it is in none, those it waits for."""
-    return where.suites or tuple(dict.fromkeys(suite for suite, _ in where.waiting))
 
 
 def _listed(  # noqa: PLR0913, PLR0917 - what the mail tells, of one event
@@ -124,7 +119,7 @@ def _listed(  # noqa: PLR0913, PLR0917 - what the mail tells, of one event
         "source": source,
         "version": version,
         "architectures": sorted(architectures),
-        "suites": sorted(_suites(where)),
+        "suites": sorted(where.meant),
         "policy_suites": sorted(where.queues) or None,
         "files": sorted([name, 0, ""] for name in names),
     }

@@ -31,7 +31,7 @@ def recognise(mail: Mail, site: Site, archive: str) -> Sequence[Event] | NoEvent
     clip = Clip()
     source = dak.source_name(mail) or stem.partition("_")[0]
     version = mail.header("Debian-Version")
-    suites = clip.words(where.suites)
+    suites = clip.words(where.meant)
     payload = PackageUploadQueuedNew(
         repo=site.repo or archive.lower(),
         upload_name=clip.word(stem),
@@ -47,7 +47,7 @@ def recognise(mail: Mail, site: Site, archive: str) -> Sequence[Event] | NoEvent
         "upload_name": stem,
         "source": source,
         "version": version,
-        "suites": sorted(where.suites) or None,
+        "suites": sorted(where.meant) or None,
         # One name may wait in NEW more than once: rejected there, and uploaded again.
         "message_id": mail.message_id,
     }

@@ -36,7 +36,7 @@ def recognise(mail: Mail, site: Site, archive: str) -> Sequence[Event] | NoEvent
     clip = Clip()
     source = dak.source_name(mail) or stem.partition("_")[0]
     version = mail.header("Debian-Version")
-    suites = clip.words(where.suites)
+    suites = clip.words(where.meant)
     reason = clip.text(_reason(mail.ended_lines, notice), REASON)
     payload = PackageUploadRejected(
         repo=site.repo or archive.lower(),
@@ -54,7 +54,7 @@ def recognise(mail: Mail, site: Site, archive: str) -> Sequence[Event] | NoEvent
         "upload_name": stem,
         "source": source,
         "version": version,
-        "suites": sorted(where.suites) or None,
+        "suites": sorted(where.meant) or None,
         "reason": reason,
         "message_id": mail.message_id,
     }
