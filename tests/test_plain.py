@@ -118,7 +118,7 @@ def test_the_texts_are_those_that_mail_parser_finds(path: Path) -> None:
         mail = read_mail(raw)
         texts = mail.texts
     except MalformedMail:
-        assert path.parent.parent.name == "_refused"
+        assert path.parent.parent.name.startswith("_")
         return
     parsed = mailparser.parse_from_bytes(mail.raw)
     files = [base64.b64decode(file["payload"]).decode("latin-1") for file in parsed.attachments]
