@@ -15,6 +15,7 @@ from mailbridge.errors import BadProof, BadSignature
 from mailbridge.event import SignedEvent, canonical, digest, read_event
 from mailbridge.journal import Journal
 from mailbridge.reader import open_events
+from mailbridge.relay import JOURNAL
 from mailbridge.signing import proved, unpadded, verify
 from mailbridge.testing import RelayForTests
 from tests.conftest import NOON
@@ -97,12 +98,18 @@ def test_of_what_was_taken_away_the_signature_is_always_checked() -> None:
 
 
 def test_many_pages_come_in_order_each_event_once(tmp_path: Path) -> None:
-    with RelayForTests(tmp_path) as relay:
+    relay = RelayForTests(tmp_path)
+    (source,) = relay.sources.values()
+    with Journal.open(tmp_path / JOURNAL) as journal, journal.batch(NOON) as batch:
         for number in range(1_203):
-            relay.emit(TAG, {"number": number})
+            event = source.event(TAG, {"number": number})
+            batch.append(event, event.raw)
 
-        with open_events(relay.url, since="start", state=relay.state, follow=False) as events:
-            found = [event.data["number"] for event in events]
+    with (
+        relay,
+        open_events(relay.url, since="start", state=relay.state, follow=False) as events,
+    ):
+        found = [event.data["number"] for event in events]
 
     assert found == list(range(1_203))
 
