@@ -22,11 +22,12 @@ Via = Literal["upload", "mail", "control", "removal"]
 _DONE: Final = re.compile(r"marked as done(?: \((?P<title>.*)\))?", re.DOTALL)
 # (Until 2008 it went on behind the title, or ended the sentence.)
 _SUBMITTER_S_TITLE: Final = (
-    r"^(?:#{0}: (?P<title>.*?)(?:,(?=\nwhich was filed )|\.(?=\n\nIt has been marked ))?"
-    r"|regarding (?P<marked>.*)\nto be marked as done\b.*)$"
+    r"^(?:#{0}: (?P<title>.*?)(?:\n\n(?=.+\n)|,\nwhich was filed |\.\n\nIt has been marked )"
+    r"|regarding (?P<marked>.*)\nto be marked as done\b.*$)"
 )
 _CLOSED_BY: Final = re.compile(
-    r"^It has been (?:marked as )?closed by (?:one of the developers, namely\n)?(?P<who>.+?)\.?$",
+    r"^It has been (?:marked as )?closed by "
+    r"(?:one of the developers, namely\n|(?!one of the developers,))(?P<who>.+?)\.?$",
     re.MULTILINE,
 )
 # Until 2008 notices of what control@ closed had a word of their own.

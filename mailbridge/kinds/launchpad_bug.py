@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import takewhile
 from typing import Any, Final
 
 from mailbridge.errors import MalformedMail
@@ -71,7 +70,9 @@ def recognise(mail: Mail, site: Site, _archive: str) -> Sequence[Event] | NoEven
     subject = _SUBJECT.fullmatch(mail.subject)
     if subject is None:
         raise MalformedMail(f"a bug with the subject {mail.subject[:80]!r}")
-    body = mail.ended_lines.rpartition("\n-- \n")[0] or mail.ended_lines
+    above, footer, _ = mail.ended_lines.rpartition("\n-- \n")
+    # (What its footer follows is whole, and so is what an empty line does.)
+    body = f"{above}\n\n" if footer else mail.ended_lines
     while banner := _BANNER.match(body):
         body = body[banner.end() :]
     is_new = bool(subject["new"]) or body.lstrip().startswith(_REPORTED)
@@ -165,11 +166,13 @@ def _changes(body: str, tasks: Sequence[Task], clip: Clip, site: Site) -> list[C
             )
             found.extend(change for change in told_so if _is_so(change, tasks))
         elif action == "title":
-            was, became = _side(rest, "-"), _side(rest, "+")
+            was = next((line[2:] for line in rest if line.startswith("- ")), None)
+            became = next((line[2:] for line in rest if line.startswith("+ ")), None)
             # (One without the other is half a change.)
             if was and became:
                 found.append(_change(clip, site, action, None, was, became))
-        else:
+        elif "" in rest[:-1] or not body.endswith(block):
+            # (The last one may have lost a line that it was wrapped into.)
             new = told[told.re.groups] if told.re.groups else None
             found.append(_change(clip, site, action, None, told.groupdict().get("old"), new))
         if len(found) > MAX_CHANGES:
@@ -185,16 +188,6 @@ def _lines(block: str) -> tuple[str, list[str]]:
         if len(first) > MAX_LINE:
             break
     return first, rest
-
-
-def _side(lines: Sequence[str], sign: str) -> str:
-    """Return what was, `-`, or is, `+`, in a comparison of two wrapped texts."""
-    rows = lines[1:] if lines and not lines[0] else lines
-    kept = takewhile(lambda line: line[:2] in ("- ", "+ ", "  "), rows[:MAX_CHANGES])
-    told = list(kept)
-    if not any(line.startswith(f"{sign} ") for line in told):
-        return ""
-    return " ".join(line[2:].strip() for line in told if line[0] in f"{sign} ")
 
 
 def _is_so(change: Change, tasks: Sequence[Task]) -> bool:
