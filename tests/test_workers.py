@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -129,6 +129,33 @@ def test_a_mail_that_three_workers_die_of_is_put_aside_and_no_other_is_lost_or_d
             uuid for one in outcomes for uuid in one.uuids
         ]
         assert outbox.head().seq == 110
+        assert outbox.attempted() == {}
+
+
+@pytest.mark.fault(49)
+def test_of_mails_over_which_we_may_have_died_one_at_a_time_counts_as_begun(
+    pool: Workers, signer: SigningKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who kills us while workers start, or while we look at another, says nothing about a mail."""
+    raws = [*map(upload, range(6))]
+    with opened(signer, tmp_path / "outbox.db") as died:
+        died.begin_attempts([hashlib.sha256(raw).digest() for raw in raws])
+    with opened(signer, tmp_path / "outbox.db") as outbox:
+        seen: list[tuple[int, int]] = []
+        begin = outbox.begin_attempts
+
+        def spied(mails: Iterable[bytes]) -> None:
+            begin(mails)
+            twice = [n for n in outbox.attempted().values() if n > 1]
+            seen.append((len(twice), len(pool.running)))
+
+        monkeypatch.setattr(outbox, "begin_attempts", spied)
+        more = [*raws, *map(report, range(6, 60))]
+        ours = gateway(outbox, tmp_path, pool)
+        outcomes = ours.deliver([Delivery(raw, (SOURCE,), NOON) for raw in more], many=True)
+
+        assert seen[:6] == [(1, pool.count)] * 6
+        assert [one.verdict.verdict for one in outcomes] == ["events"] * 60
         assert outbox.attempted() == {}
 
 

@@ -13,7 +13,7 @@ import hashlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from datetime import UTC, datetime
@@ -139,24 +139,36 @@ class Gateway:
         begun: deque[_Begun] = deque()
         seen = 0
         try:
-            for batch in self._batches(mails, LONG_BATCH if many else BATCH):
+            for batch, alone in self._batches(mails, LONG_BATCH if many else BATCH):
                 seen += len(batch)
                 workers = self._workers if many or seen > LONG_ROW else None
-                begun.append(self._begin(batch, workers))
-                while len(begun) > (workers.count + 1 if workers else 0):
-                    yield from self._end(begun, stopping)
-                    if stopping():
-                        self._forgive(begun)
+                if alone:
+                    # (While it counts as begun nothing else is waited for, of which, or during
+                    # which, we might die as well.)
+                    if begun and (yield from self._drained(begun, 0, stopping)):
                         return
-            while begun:
-                yield from self._end(begun, stopping)
-                if stopping():
-                    self._forgive(begun)
+                    if workers:
+                        workers.ready()
+                begun.append(self._begin(batch, workers))
+                ahead = workers.count + 1 if workers and not alone else 0
+                if (yield from self._drained(begun, ahead, stopping)):
                     return
+            yield from self._drained(begun, 0, stopping)
         except (MailbridgeError, GeneratorExit):
             # A full disk is no mail's fault: only a death counts as an attempt.
             self._forgive(begun)
             raise
+
+    def _drained(
+        self, begun: deque[_Begun], left: int, stopping: Callable[[], bool]
+    ) -> Generator[tuple[Delivery, Outcome], None, bool]:
+        """Bring all but *left* of *begun* to their outcomes; return whether we are to stop."""
+        while len(begun) > left:
+            yield from self._end(begun, stopping)
+            if stopping():
+                self._forgive(begun)
+                return True
+        return False
 
     def rest(self) -> None:
         """End the workers; they begin again when there are many mails."""
@@ -201,7 +213,8 @@ class Gateway:
 
     def _batches(
         self, mails: Iterable[Delivery], most: int
-    ) -> Iterator[list[tuple[Delivery, bytes]]]:
+    ) -> Iterator[tuple[list[tuple[Delivery, bytes]], bool]]:
+        """Yield batches of *mails*, and whether it is one that somebody may have died over."""
         attempted = self._outbox.attempted()
         batch: list[tuple[Delivery, bytes]] = []
         size = 0
@@ -210,15 +223,15 @@ class Gateway:
             # Somebody died over this mail, or over one beside it: now we want to know.
             alone = sha256 in attempted
             if batch and (alone or len(batch) == most or size + len(mail.raw) > BATCH_BYTES):
-                yield batch
+                yield batch, False
                 batch, size = [], 0
             batch.append((mail, sha256))
             size += len(mail.raw)
             if alone:
-                yield batch
+                yield batch, True
                 batch, size = [], 0
         if batch:
-            yield batch
+            yield batch, False
 
     def _begin(self, batch: Sequence[tuple[Delivery, bytes]], workers: Workers | None) -> _Begun:
         """Count the attempts of *batch* on the disk, and show it to a worker, if there are any."""

@@ -113,6 +113,7 @@ class Workers:
         self._stamp: Final = stamp()
         self._questions: Final = queue.SimpleQueue[tuple[bytes, Future[Answer]] | None]()
         self._threads: list[threading.Thread] = []
+        self._ready: list[threading.Event] = []
         self.running: Final[set[Worker]] = set()
         """The processes there are."""
 
@@ -122,16 +123,16 @@ class Workers:
 
         The future raises `Died` where it ended over them, `NoWorker` where none can be had.
         """
-        if not self._threads:
-            self._threads = [
-                threading.Thread(target=self._serve, name="worker", daemon=True)
-                for _ in range(self.count)
-            ]
-            for thread in self._threads:
-                thread.start()
+        self._start()
         answer = Future[Answer]()
         self._questions.put((_question(jobs), answer))
         return answer
+
+    def ready(self) -> None:
+        """Return when each of them is there, or cannot be had: what is asked now does not wait."""
+        self._start()
+        for ready in self._ready:
+            ready.wait()
 
     def close(self) -> None:
         """End the workers, whatever they are doing.  They start again when they are needed."""
@@ -146,14 +147,32 @@ class Workers:
             thread.join(_ENDED)
         self._threads = []
 
-    def _serve(self) -> None:
+    def _start(self) -> None:
+        if self._threads:
+            return
+        self._ready = [threading.Event() for _ in range(self.count)]
+        self._threads = [
+            threading.Thread(target=self._serve, args=(ready,), name="worker", daemon=True)
+            for ready in self._ready
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _started(self) -> Worker:
+        worker = Worker(self._setup, self._stamp)
+        self.running.add(worker)
+        return worker
+
+    def _serve(self, ready: threading.Event) -> None:
         worker: Worker | None = None
+        # (Whoever asks is told why, if there is none then, either.)
+        with contextlib.suppress(NoWorker):
+            worker = self._started()
+        ready.set()
         while (item := self._questions.get()) is not None:
             question, answer = item
             try:
-                if worker is None:
-                    worker = Worker(self._setup, self._stamp)
-                    self.running.add(worker)
+                worker = worker or self._started()
                 answer.set_result(worker.ask(question))
             # (Whatever it is, it is raised where the answer is waited for.)
             except Exception as error:  # noqa: BLE001
