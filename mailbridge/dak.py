@@ -92,8 +92,8 @@ def notice(mail: Mail) -> Notice | None:
 def removes(mail: Mail) -> bool:
     """Say whether the program that removes packages wrote *mail*: `dak rm`, melanie before 2008."""
     # (Its subject was "Bug#1: fixed" then, and so is that of a changed override.)
-    programs = (*mail.headers("X-DAK"), *mail.headers("X-Katie"))
-    return any(program == "dak rm" or program.startswith("melanie ") for program in programs)
+    melanie = (mail.header("X-Katie") or "").startswith("melanie ")
+    return melanie or mail.header("X-DAK") == "dak rm"
 
 
 def upload_name(mail: Mail, told: Notice) -> str | None:

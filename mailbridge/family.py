@@ -202,7 +202,7 @@ def _is_daks(mail: Mail) -> bool:
     return (
         "DAK" in mail.headers("X-Debian")
         or mail.has("X-DAK")
-        or any("Launchpad" not in katie for katie in mail.headers("X-Katie"))
+        or "Launchpad" not in (mail.header("X-Katie") or "Launchpad")
         or "DAK" in mail.headers("Debian")
     )
 
