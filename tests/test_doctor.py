@@ -848,13 +848,16 @@ def _mail_server(directory: Path, command: str) -> Path:
     return program
 
 
+def _storing(maildir: Path) -> str:
+    return f"cat > {maildir / 'tmp'}/1 && mv {maildir / 'tmp'}/1 {maildir / 'new'}/1.a.host"
+
+
 def test_a_test_mail_comes_all_the_way_and_leaves_nothing_behind(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """By a program that stores what it is given, as a mail server's would in the end."""
     state, maildir = tmp_path / "state", make_maildir(tmp_path / "Maildir")
-    store = f"cat > {maildir / 'tmp'}/1 && mv {maildir / 'tmp'}/1 {maildir / 'new'}/1.a.host"
-    program = _mail_server(tmp_path, store)
+    program = _mail_server(tmp_path, _storing(maildir))
     with _running(state, "--maildir", maildir) as daemon:
         daemon.ready()
         words = ["--send-test", "mailbridge@lists.example.org", "--via", str(program)]
@@ -899,9 +902,7 @@ def test_a_test_mail_that_no_relay_gets_is_told_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     state, maildir = tmp_path / "state", make_maildir(tmp_path / "Maildir")
-    program = _mail_server(
-        tmp_path, f"cat > {maildir}/tmp/1.a.host; mv {maildir}/tmp/1.a.host {maildir}/new/"
-    )
+    program = _mail_server(tmp_path, _storing(maildir))
     words = ("bridge", "--state", state, "--maildir", maildir, "--submit", "tcp://127.0.0.1:9")
     with Daemon(*words) as daemon:
         daemon.ready()

@@ -115,6 +115,7 @@ def test_the_fixtures_hold_something_for_each_of_laniakea_s_tags() -> None:
             "package-upload-rejected",
             "package-build-success",
             "package-build-failed",
+            "package-src-removed",
         )
     }
 
