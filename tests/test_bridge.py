@@ -19,7 +19,7 @@ import zmq
 from mailbridge import config, maildir
 from mailbridge.bridge import concern
 from mailbridge.bridge import deliver as delivering
-from mailbridge.bridge.deliver import Delivery, Gateway, Outcome, Settings, asked
+from mailbridge.bridge.deliver import BATCH, LONG_ROW, Delivery, Gateway, Outcome, Settings, asked
 from mailbridge.bridge.places import Place
 from mailbridge.bridge.quarantine import Quarantine
 from mailbridge.bridge.serve import watched, with_maildirs
@@ -393,6 +393,21 @@ def test_a_rate_leaves_the_excess_in_the_maildir(
     assert [work(place), work(place)] == [1, 0] or work(place) == 0
     assert place.backlog >= 7
     assert place.due() > time.monotonic() + 1000
+
+
+def test_a_long_row_of_mails_keeps_nobody_from_sending_what_came_of_its_beginning(
+    tmp_path: Path, outbox: Outbox, gateway: Gateway
+) -> None:
+    folder = make_maildir(tmp_path / "Maildir")
+    for n in range(LONG_ROW):
+        put(folder, upload(n) if n < 5 else chat(n), f"{1_700_000_000 + n}.M{n}.x")
+    place = placed(folder, outbox, gateway)
+    look(place)
+    seen: list[int] = []
+    place.work(stopping=lambda: False, between=lambda: seen.append(outbox.head().seq))
+
+    assert len(seen) == LONG_ROW // BATCH
+    assert seen[0] == 5
 
 
 def test_a_mail_that_comes_while_others_wait_is_looked_for_right_after_them(

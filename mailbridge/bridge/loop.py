@@ -146,11 +146,7 @@ class Loop:
         due = [self._take_in(now)]
         self._pay_attention()
         due.append(self._send_canaries(now))
-        for target in self._targets:
-            try:
-                due.append(target.turn(time.monotonic()))
-            except DiskFull as error:
-                self._wait_for_room(str(error))
+        due.append(self._send())
         due.append(self._keep_small())
         self._tell(now)
         return min([*due, self._alive_at + self._alive_every])
@@ -162,7 +158,8 @@ class Loop:
             self._look(now)
             self._need_room()
             for place in self._places:
-                place.work(stopping=self._stopping)
+                # (A long row of mails takes seconds, in which nobody would be sent anything.)
+                place.work(stopping=self._stopping, between=self._send)
             if not any(place.backlog for place in self._places):
                 self._rest()
         except DiskFull as error:
@@ -172,6 +169,15 @@ class Loop:
             log.info("%s: there is room again", self._state)
             self._full_until = -math.inf
         return min([self._look_at, *(place.due() for place in self._places)])
+
+    def _send(self) -> float:
+        due = [math.inf]
+        for target in self._targets:
+            try:
+                due.append(target.turn(time.monotonic()))
+            except DiskFull as error:
+                self._wait_for_room(str(error))
+        return min(due)
 
     def _pay_attention(self) -> None:
         if self._attention is None or self._full_until > -math.inf:

@@ -16,7 +16,7 @@ from typing import Final
 
 from mailbridge import config, failpoint, maildir
 from mailbridge.bridge.canary import Canaries
-from mailbridge.bridge.deliver import BATCH, BATCH_BYTES, LONG_ROW, Delivery, Gateway
+from mailbridge.bridge.deliver import BATCH, BATCH_BYTES, LONG_ROW, Delivery, Gateway, Outcome
 from mailbridge.bridge.mailbox import beginning
 from mailbridge.bridge.newcomers import SLICE, Crowd, Newcomers
 from mailbridge.config import Source
@@ -157,16 +157,25 @@ class Place:
         if new:
             failpoint.reached("scanned")
 
-    def work(self, *, stopping: Callable[[], bool]) -> int:
-        """Bring the next batch of waiting files to their verdicts; return how many there were."""
+    def work(
+        self, *, stopping: Callable[[], bool], between: Callable[[], object] = lambda: None
+    ) -> int:
+        """
+        Bring the next batches of waiting files to their verdicts; return how many there were.
+
+        *between* two of them, which are on the disk then, others have their turn.
+        """
         many = len(self._backlog) >= LONG_ROW
         taken = self._take(self._allowed())
         if not taken:
             return 0
+        outcomes: list[Outcome] = []
+        mails = [mail for _, mail in taken]
         try:
-            outcomes = self._gateway.deliver(
-                [mail for _, mail in taken], stopping=stopping, many=many
-            )
+            for _, told in self._gateway.deliver_each(mails, stopping=stopping, many=many):
+                outcomes.append(told)
+                if len(outcomes) % BATCH == 0:
+                    between()
         except MailbridgeError:
             self._backlog.extendleft(found for found, _ in reversed(taken))
             raise
