@@ -317,19 +317,18 @@ def _differences(
     events: Sequence[tuple[str, str, dict[str, Any]]], news: Sequence[News]
 ) -> list[str]:
     """Return what of *news* is not exactly one of *events*, and which of these are too many."""
-    # (By all that is one word in each piece of news of a tag: of many thousands not each can be
-    # held against each.)
-    named: dict[str, set[str]] = {}
-    for told in news:
-        plain = {key for key, value in told.data.items() if isinstance(value, str | int)}
-        named[told.tag] = named.get(told.tag, plain) & plain
+    # (By what names it: of many thousands not each can be held against each.)
     shelves: dict[tuple[object, ...], list[tuple[str, dict[str, Any]]]] = defaultdict(list)
+    ways: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+    for told in news:
+        ways[told.tag].add(_names(told))
     for tag, uuid, data in events:
-        shelves[_shelf(tag, data, named.get(tag, set()))].append((uuid, data))
+        for names in ways[tag]:
+            shelves[_shelf(tag, data, names)].append((uuid, data))
     wrong: list[str] = []
     found: set[str] = set()
     for told in news:
-        shelf = shelves[_shelf(told.tag, told.data, named[told.tag])]
+        shelf = shelves[_shelf(told.tag, told.data, _names(told))]
         fresh = [uuid for uuid, data in shelf if uuid not in found and contains(data, told.data)]
         if len(fresh) != 1:
             wrong.append(f"{len(fresh)} events instead of one: {told.key}")
@@ -339,8 +338,13 @@ def _differences(
     return [*wrong, f"{doubled} events came twice"] if doubled else wrong
 
 
-def _shelf(tag: str, data: dict[str, Any], names: set[str]) -> tuple[object, ...]:
-    return (tag, *(data.get(name) for name in sorted(names)))
+def _names(told: News) -> tuple[str, ...]:
+    known = ("bug", "source_name", "source_version", "upload_name", "title")
+    return tuple(name for name in known if name in told.data)
+
+
+def _shelf(tag: str, data: dict[str, Any], names: Sequence[str]) -> tuple[object, ...]:
+    return (tag, *((name, data.get(name)) for name in names))
 
 
 def _listed(counted: Counter[str]) -> str:
