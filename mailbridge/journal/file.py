@@ -59,7 +59,7 @@ FORM: Final = Form(_TABLES, (_HOLES, _SUMS))
 SCHEMA: Final = FORM.version
 
 MOST_LOG: Final = 32 * 1024 * 1024
-"""Bytes that the write-ahead log may have while nobody holds it up: twice what is checkpointed."""
+"""Bytes that the write-ahead log may have while nobody holds it up: twice what a batch may be."""
 
 # FULL: an answer "stored" must outlive a power cut.  NORMAL would take acknowledged events back.
 # (auto_vacuum counts for a file that is empty still.)
@@ -67,7 +67,8 @@ _PRAGMAS: Final = (
     "auto_vacuum=INCREMENTAL",
     "journal_mode=WAL",
     "synchronous=FULL",
-    "wal_autocheckpoint=4000",
+    # (4 MB: a checkpoint of more holds up the events of a tenth of a second.)
+    "wal_autocheckpoint=1000",
     # A reader that took its time made the log grow; once it is gone that room is given back.
     f"journal_size_limit={MOST_LOG}",
     "cache_size=-16000",
