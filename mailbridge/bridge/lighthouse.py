@@ -17,8 +17,8 @@ from mailbridge import config
 from mailbridge.bridge.target import Ledger, Sendable
 from mailbridge.errors import MalformedEvent, NeedsOperator
 from mailbridge.event import MAX_EVENT_BYTES, NAMESPACE, read_event
-from mailbridge.wire.lighthouse import Line
-from mailbridge.wire.sockets import WINDOW, Context, Socket
+from mailbridge.wire.lighthouse import FLIGHTS, Line
+from mailbridge.wire.sockets import Context, Socket
 
 log = logging.getLogger("mailbridge.lighthouse")
 
@@ -155,7 +155,7 @@ class LighthouseTarget:
     def _refill(self, now: float) -> bool:
         """Fill the window.  True if there is more to pass over."""
         passed = 0
-        while (room := WINDOW - len(self._flights)) > 0:
+        while (room := FLIGHTS - len(self._flights)) > 0:
             events = self._ledger.after(self._taken, room)
             for event in events:
                 self._taken = event.seq

@@ -14,7 +14,10 @@ from typing import Final
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from mailbridge.wire.sockets import WINDOW, Context, Socket, check_endpoint, connected, make_socket
+from mailbridge.wire.sockets import Context, Socket, check_endpoint, connected, make_socket
+
+FLIGHTS: Final = 64
+"""How many events may be on the way to a Lighthouse, and have not come out of it."""
 
 _AT_ONCE: Final = 1_000
 
@@ -27,7 +30,7 @@ class Line:
         check_endpoint(submit, "lighthouse.submit")
         check_endpoint(publish, "lighthouse.publish")
         self._submit: Final = make_socket(context, zmq.DEALER)
-        self._submit.setsockopt(zmq.SNDHWM, WINDOW)
+        self._submit.setsockopt(zmq.SNDHWM, FLIGHTS)
         # Nothing waits in a queue for a Lighthouse to come back: it would go out before we listen.
         self._submit.setsockopt(zmq.IMMEDIATE, 1)
         connected(self._submit, submit, "lighthouse.submit")

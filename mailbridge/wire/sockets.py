@@ -20,8 +20,15 @@ from mailbridge.event import MAX_FRAME_BYTES
 Socket = zmq.Socket[bytes]
 Context = zmq.Context[zmq.Socket[bytes]]
 
-WINDOW: Final = 64
-"""How many events a source has on the way to a relay without an answer."""
+WINDOW: Final = 128
+"""
+How many events a source has on the way to a relay without an answer.
+
+More than a batch of mails gives: between two of them a bridge sends what it may, once.
+"""
+
+_QUEUE: Final = 2 * WINDOW
+"""How many either side holds in memory; TCP makes the others wait."""
 
 LIGHTHOUSE_PORTS: Final = frozenset((5570, 5571, 5572))
 
@@ -79,8 +86,7 @@ def make_context() -> Context:
 def submit_server(context: Context) -> Socket:
     """Return a relay's ROUTER for submissions, not bound yet."""
     socket = make_socket(context, zmq.ROUTER)
-    # Twice a window for each source; TCP makes the others wait.
-    socket.setsockopt(zmq.RCVHWM, 2 * WINDOW)
+    socket.setsockopt(zmq.RCVHWM, _QUEUE)
     return socket
 
 
@@ -117,7 +123,7 @@ def submitter(
 ) -> Socket:
     """Return a source's DEALER, connected (or soon) to *endpoint*.  Raises `ConfigError`."""
     socket = make_socket(context, zmq.DEALER)
-    socket.setsockopt(zmq.SNDHWM, 2 * WINDOW)
+    socket.setsockopt(zmq.SNDHWM, _QUEUE)
     if curve:
         socket.setsockopt(zmq.CURVE_SERVERKEY, curve.server)
         socket.setsockopt(zmq.CURVE_PUBLICKEY, curve.public)
