@@ -201,12 +201,13 @@ def _whole(mail: Mail, told: _Told, changes: Changes | None, site: Site, clip: C
         else:
             shown, author = _copied(mail.ended_lines, told, clip)
         stem = _stem(told, names)
-        # (Of what was copied only some of the mails name the files.)
+        # (Of what was copied into Ubuntu itself only some of the mails name the files.)
+        is_copied = told.source and not told.reference.startswith("~")
         known = {
             "source": told.source,
             "version": told.version,
             "suites": suites,
-            "files": None if told.source else sorted(names),
+            "files": None if is_copied else sorted(names),
         }
     known["repo"] = told.reference
     signed = changes.signed if changes else None
