@@ -215,6 +215,26 @@ def test_of_many_that_come_at_once_a_forged_one_is_refused_and_those_before_it_a
     assert all(len(event.signatures) == 2 for event in stored)
 
 
+def test_who_asks_for_it_gets_the_events_of_an_answer_in_one_frame(
+    client: Client, source: Source
+) -> None:
+    events = source.events(3)
+    client.submit(*events)
+
+    plain = client.ask()
+    packed = client.ask(packed=True)
+    client.wait_for(packed=True, after=packed["cursors"][-1], wait=20)
+    later = source.event(4)
+    client.submit(later)
+
+    assert packed["events"] == [b"".join(plain["events"])]
+    assert packed["sizes"] == [len(raw) for raw in plain["events"]]
+    assert packed["cursors"] == plain["cursors"]
+    told = client.told()
+    assert told["sizes"] == [len(raw) for raw in told["events"]]
+    assert "sizes" not in client.ask(packed=True, after=told["cursors"][-1])
+
+
 @pytest.mark.fault(58)
 def test_a_number_too_far_ahead_is_told_what_is_wanted(client: Client, source: Source) -> None:
     events = source.events(5)

@@ -58,11 +58,12 @@ def _stored(url: str) -> Iterator[bytes]:
     cursor = None
     with Asker(url) as relay:
         while True:
-            answer = relay.ask("read", {"after": cursor, "tags": [], "limit": LIMIT})
+            asked: dict[str, object] = {"after": cursor, "tags": [], "limit": LIMIT, "packed": True}
+            answer = relay.ask("read", asked)
             cursor = answer.header["cursors"][-1]
             more = answer.header["more"] is True
             if more:
-                relay.expect("read", {"after": cursor, "tags": [], "limit": LIMIT})
+                relay.expect("read", {**asked, "after": cursor})
             yield from answer.frames
             if not more:
                 return

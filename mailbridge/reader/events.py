@@ -219,6 +219,7 @@ class Events(Iterator[SignedEvent]):
             "tags": list(self._tags),
             "limit": LIMIT,
             "have": self._feeds.have(),
+            "packed": True,
         }
         # (A stranger could silence a feed with a number he made up: so the event goes along.)
         wanted = self._contradicted

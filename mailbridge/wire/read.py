@@ -318,9 +318,28 @@ def _received(socket: Socket, endpoint: str) -> Answer:
         if total > MAX_ANSWER or len(frames) > MAX_FRAMES:
             raise BadInput(f"{endpoint}: an answer without bounds; is that a relay?")
     try:
-        return Answer(parse_json(frames[0]), frames[1:])
+        header = parse_json(frames[0])
     except MalformedEvent as error:
         raise BadInput(f"{endpoint}: an answer without a header: {error}") from error
+    if "sizes" in header:
+        return Answer(header, _unpacked(frames[1:], header["sizes"], endpoint))
+    return Answer(header, frames[1:])
+
+
+def _unpacked(frames: Sequence[bytes], sizes: object, endpoint: str) -> list[bytes]:
+    """Return the events that lie in the one of *frames*, each of one of *sizes*."""
+    if (
+        not isinstance(sizes, list)
+        or len(sizes) >= MAX_FRAMES
+        or not all(type(size) is int and size >= 0 for size in sizes)
+        or [sum(sizes)] != [len(frame) for frame in frames]
+    ):
+        raise BadInput(f"{endpoint}: an answer whose sizes are not those of its events")
+    found, at = [], 0
+    for size in sizes:
+        found.append(frames[0][at : at + size])
+        at += size
+    return found
 
 
 def _granted(answer: Answer, endpoint: str) -> Answer:
