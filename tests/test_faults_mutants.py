@@ -230,7 +230,7 @@ MISTAKES: Final = {
 +        for found, _ in taken:
 +            self._finish(found, "events")
          try:
-             outcomes = self._gateway.deliver(
+             for _, told in self._gateway.deliver_each(mails, stopping=stopping, many=many):
 """,
     ),
     "ack-on-send": Mistake(
