@@ -163,7 +163,7 @@ from mailbridge.bridge import deliver
 def hang(*_, **__):
     while True:
         signal.pause()
-deliver.Gateway.deliver = hang
+deliver.Gateway.deliver_each = hang
 """
 
 
