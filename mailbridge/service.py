@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import select
 import signal
 import socket
 import sys
+import time
 import unicodedata
 from types import FrameType, TracebackType
 from typing import Final, Self
@@ -95,6 +97,15 @@ def watchdog_seconds() -> float | None:
     """Return within how many seconds systemd wants to hear `WATCHDOG=1` again, None for never."""
     microseconds = os.environ.get("WATCHDOG_USEC", "")
     return int(microseconds) / 1e6 if microseconds.isdecimal() else None
+
+
+_LOOK_UP: Final = 1.0
+"""
+Seconds that pass at most until a signal is noticed.
+
+A process that was stopped may be given it, when it goes on, by way of another thread than that
+which handles it: what this one waits in is not interrupted then.
+"""
 
 
 class HangUp:
@@ -187,7 +198,12 @@ class StopSignal:
         A *hangup* that came ends the waiting, too; who gives it asks it.
         """
         fds = [self._read, *([hangup.fileno()] if hangup else [])]
-        return self._read in select.select(fds, [], [], seconds)[0]
+        until = math.inf if seconds is None else time.monotonic() + seconds
+        while True:
+            left = until - time.monotonic()
+            ready = select.select(fds, [], [], min(max(left, 0), _LOOK_UP))[0]
+            if ready or left <= 0:
+                return self._read in ready
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
         self.set()
