@@ -67,7 +67,7 @@ def _die_at_each(directory: Path, deaths: list[tuple[Call, int]]) -> None:
     # what one death left is what the next one meets.
     early = [(c, when) for c, when in deaths if when <= 2 or (c.file and "-wal" not in c.file)]
     late = sorted((d for d in deaths if d not in early), key=lambda death: death[1])
-    # By turns soon and late: a mail that is in hand at three deaths in a row would be put aside.
+    # By turns soon and late: few mails are in hand at three deaths in a row, and put aside.
     soon, later = late[: len(late) // 2], late[len(late) // 2 :]
     late = [d for two in itertools.zip_longest(soon, later) for d in two if d]
     chains = [[death] for death in early]
@@ -94,4 +94,4 @@ def _chain(directory: Path, deaths: list[tuple[Call, int]], survived: list[str])
             alive = trial.trickle(daemon, 2 * MAILS) and trial.arrive_or_die(daemon)
             if (daemon.stop() if alive else daemon.wait()) != -9:
                 survived.append(f"{call.name} {call.file} {when}")
-    trial.recover()
+    trial.recover(put_aside=len(deaths) > 2)

@@ -204,11 +204,11 @@ def soak(
         trial.deliver(max(0, mails - trial.files))
         trial.last_one()
         last = time.monotonic() + PATIENCE
-        while (there := verdicts(trial.state)) < trial.files:
+        while (there := trial.verdicts()) < trial.files:
             lag.look(len(trial.news), reader.look())
             assert time.monotonic() < last, f"{there} of {trial.files} mails in time"
             time.sleep(TICK)
-        try_again(trial)
+        trial.try_again()
         while (handled := reader.look()) < len(trial.news):
             lag.look(len(trial.news), handled)
             assert time.monotonic() < last, f"{handled} of {len(trial.news)} events in time"
@@ -222,24 +222,6 @@ def soak(
     kills = {name: victim.kills for name, victim in victims.items()}
     aside = trial.tried_again
     return Figures(trial.files, len(found), kills, aside, repeated, took, lag.longest)
-
-
-def verdicts(state: Path) -> int:
-    """Return how many files have their verdict."""
-    with looking(state / "outbox.db") as outbox:
-        return int(outbox.execute("SELECT coalesce(sum(n), 0) FROM count").fetchone()[0])
-
-
-def try_again(trial: Apart) -> None:
-    """Do as an operator does with mails that three deaths made suspect: have a look at them."""
-    with looking(trial.state / "outbox.db") as outbox:
-        rows = outbox.execute("SELECT sha256 FROM mail WHERE code = 'crashed'")
-        names = [bytes(sha256).hex() for (sha256,) in rows]
-    if names:
-        again = ("quarantine", "retry", "--accept-test", *names)
-        with Daemon(*again, "--state", trial.state) as retry:
-            assert retry.wait() == 0, retry.said
-        trial.tried_again = len(names)
 
 
 def shown(relay: Path) -> list[str]:
