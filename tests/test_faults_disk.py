@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import resource
 from functools import partial
@@ -113,17 +114,25 @@ def _unopened(directory: Path, name: str, when: int) -> None:
     trial.recover()
 
 
+def _lowest_free(pid: int) -> int:
+    used = {int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir()}
+    return next(n for n in range(len(used) + 1) if n not in used)
+
+
 @pytest.mark.fault(35)
 def test_a_service_that_runs_out_of_descriptors_goes_on_when_there_are_some(tmp_path: Path) -> None:
     trial = Trial(tmp_path)
     with trial.run() as daemon:
         trial.trickle(daemon, 3)
         trial.arrive(daemon.ready()["read"], trial.state)
-        used = [int(path.name) for path in Path(f"/proc/{daemon.pid}/fd").iterdir()]
         limits = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
-        # (The lowest that is free is the one that the next open would get.)
-        lowest = next(n for n in range(len(used) + 1) if n not in used)
-        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (lowest, limits[1]))
+        # (The lowest that is free is the one that the next open would get; a reader's connection
+        # may still be about to free another.)
+        lowest = -1
+        while lowest != (lowest := _lowest_free(daemon.pid)):
+            resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (lowest, limits[1]))
+            with contextlib.suppress(TimeoutError):
+                daemon.outlive(0.5)
         trial.deliver(3)
         daemon.says("mail there waits: .*Too many open files")
         resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, limits)
