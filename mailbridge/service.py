@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import math
 import os
@@ -91,6 +92,16 @@ def notify(*facts: str) -> bool:
             logging.getLogger(__name__).warning("systemd could not be told: %s", error)
             return False
     return True
+
+
+def settle_in() -> None:
+    """
+    Have the collector of garbage leave alone what a service loaded to start: it stays anyway.
+
+    Looking through it takes 20 ms each time, ten times what an event takes.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def watchdog_seconds() -> float | None:

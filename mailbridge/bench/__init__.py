@@ -13,7 +13,6 @@ from mailbridge.bench.figure import Figure
 from mailbridge.bench.latency import measure_latency
 from mailbridge.bench.startup import measure_startup
 from mailbridge.bench.understanding import measure_quiet, measure_recognise
-from mailbridge.bench.uploads import signed
 
 __all__ = [
     "Figure",
@@ -24,5 +23,4 @@ __all__ = [
     "measure_quiet",
     "measure_recognise",
     "measure_startup",
-    "signed",
 ]

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from mailbridge import traffic
 from mailbridge.bench import bare
 from mailbridge.bench.figure import Figure, Round, chunks, rate, seconds
 from mailbridge.bridge.deliver import LONG_BATCH, Delivery, Gateway, Outcome, Settings
@@ -26,7 +27,7 @@ _CHECKED: Final = 0.85
 """Of what a back-fill does that checks no signature."""
 
 
-_ROUNDS: Final = 2
+_ROUNDS: Final = 4
 """A short row of mails tells how it begins and ends, a long one what a back-fill does."""
 _WARM: Final = 16
 """One in so many mails comes before it counts: what is loaded once is loaded by then."""
@@ -64,21 +65,29 @@ def measure_backfill(
     return figures, events
 
 
-def measure_checked(mails: Sequence[bytes], keyring: bytes, directory: Path) -> Figure:
-    """Return how many *mails* a second come in where uploads are signed by a key in *keyring*."""
+def measure_checked(mails: int, directory: Path) -> Figure:
+    """
+    Return how many of so many *mails* a second come in where the signatures in them are checked.
+
+    Raises `ConfigError` where nobody here can check one.
+    """
+    key = traffic.Key()
+    raws: Sequence[bytes] = [
+        post.raw for post in itertools.islice(traffic.mails(1, key=key), mails)
+    ]
     file = directory / "keyring.gpg"
-    file.write_bytes(keyring)
+    file.write_bytes(key.keyring)
     plain = Source(name="bench", maildir=str(directory))
     checked = Source(name="bench", maildir=str(directory), keyrings=(str(file),))
     rounds: list[Round] = []
-    warm, mails = _split(mails)
+    warm, raws = _split(raws)
     with (
         gateway(directory / "plain", (plain,)) as (ours, _),
         gateway(directory / "checked", (checked,)) as (checking, _),
     ):
         _delivered(ours, warm, plain)
         _delivered(checking, warm, checked)
-        for part in chunks(mails, _ROUNDS):
+        for part in chunks(raws, _ROUNDS):
             unchecked, _ = _delivered(ours, part, plain)
             took, _ = _delivered(checking, part, checked)
             rounds.append(Round(len(part), took, {"back-fill, nothing checked": unchecked}))

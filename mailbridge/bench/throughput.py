@@ -24,6 +24,8 @@ PATIENCE_MS: Final = 30_000
 _LIMIT: Final = 2.5
 _SLOWER: Final = 3.0
 """How many times as long an event may take at half of what the relay can do."""
+_TICK: Final = 0.001
+"""Seconds: no clock of ZeroMQ's is finer."""
 _ALONE: Final = 200
 """Events that are sent one at a time, to see how long one takes where nothing else is to do."""
 
@@ -146,9 +148,11 @@ def _paced(
     """
     Return the seconds from submit to subscriber of each of *events*, sent *every* so many seconds.
 
-    Infinity: each when the one before has come.  An event that is due and cannot be sent is late
-    from when it was due.
+    Infinity: each when the one before has come.  Those that are due within a millisecond are sent
+    together: who looked at the clock all the time would take a processor from whom he measures.
+    An event that is due and cannot be sent is late from when it was due.
     """
+    one_by_one = math.isinf(every)
     poller = zmq.Poller()
     poller.register(heard, zmq.POLLIN)
     poller.register(dealer, zmq.POLLIN)
@@ -158,13 +162,12 @@ def _paced(
     while len(took) < len(events):
         now = time.perf_counter()
         if len(began) < len(events):
-            one_by_one = math.isinf(every)
-            due = now if one_by_one else start + len(began) * every
+            due = now if one_by_one else start + math.ceil(len(began) * every / _TICK) * _TICK
             if now >= due and (not one_by_one or len(took) == len(began)):
                 dealer.send_multipart([events[len(began)], b"ack"])
                 began.append(due)
                 continue
-            wait = PATIENCE_MS if one_by_one else max(0, math.floor(1000 * (due - now)))
+            wait = PATIENCE_MS if one_by_one else math.ceil(1000 * (due - now))
         else:
             wait = PATIENCE_MS
         ready = dict(poller.poll(wait))

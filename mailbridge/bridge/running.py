@@ -17,7 +17,7 @@ from mailbridge.bridge.target import Stop, Target
 from mailbridge.errors import MailbridgeError
 from mailbridge.health import Health
 from mailbridge.inspection import Inspection
-from mailbridge.service import HangUp, notify, watchdog_seconds
+from mailbridge.service import HangUp, notify, settle_in, watchdog_seconds
 
 if TYPE_CHECKING:
     from mailbridge.bridge.serve import Bridge
@@ -100,6 +100,7 @@ def _work(ours: Bridge, around: Surroundings, ready: str, started: float) -> boo
     try:
         ours.upkeep.sends_to(target.name for target in around.targets)
         loop.start()
+        settle_in()
         reporter.ready = True
         reporter.turned(loop, loop.status(), time.monotonic())
         if ready:

@@ -86,6 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
             submit, publish, read = relay.endpoints
             ready = f"ready submit={submit} publish={publish} read={read} key={relay.key.entity}"
             ready += port.word
+            service.settle_in()
             print(ready, file=sys.stderr, flush=True)
             service.notify("READY=1", f"STATUS={ready}")
             watchdog = service.watchdog_seconds()

@@ -9,11 +9,12 @@ accepted; its clear yes or no counts.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from pysequoia import Cert, Decrypted, Sig, verify
+from pysequoia import Cert, Decrypted, Sig, encrypt, verify
 from pysequoia.packet import HashAlgorithm, Packet, PacketPile, SignatureType, Tag
 
 from mailbridge.armor import SIGNATURE
@@ -109,7 +110,7 @@ class Sequoia:
         if signature is None:
             return bad()
         key_id = (signature.issuer_fingerprint or signature.issuer_key_id or "")[-16:].lower()
-        if signature.version == 6 and signature.issuer_fingerprint:  # noqa: PLR2004
+        if signature.signature_version == 6 and signature.issuer_fingerprint:  # noqa: PLR2004
             key_id = signature.issuer_fingerprint[:16].lower()
         known = [one for cert in self._certs.get(key_id, ()) if (one := self._known(cert))]
         if not known:
@@ -137,15 +138,16 @@ def _binary(content: bytes) -> bytes:
     return b"".join(bytes(cert) for cert in Cert.split_bytes(content))
 
 
-def _signature(armored: bytes) -> Sig | None:
+def _signature(armored: bytes) -> Packet | None:
     """Return the one signature in *armored*; None if there is none, or another beside it."""
     try:
         packets = list(PacketPile.from_bytes(armored))
-        if [packet.tag for packet in packets] != [Tag.Signature]:
-            return None
-        return Sig.from_bytes(bytes(packets[0]))
     except RuntimeError:
         return None
+    if [packet.tag for packet in packets] != [Tag.Signature]:
+        return None
+    # (Of a version that nobody knows yet it is a packet with nothing in it.)
+    return packets[0] if packets[0].signature_version else None
 
 
 def _verified(by: _Verify, certs: Sequence[Cert]) -> Decrypted | None:
@@ -166,7 +168,7 @@ def _fits(status: str, fingerprint: str, text: bytes) -> Checked:
 
 
 def _reason(
-    signature: Sig, key_id: str, known: Sequence[_Known], by: _Verify, data: bytes | None
+    signature: Packet, key_id: str, known: Sequence[_Known], by: _Verify, data: bytes | None
 ) -> Checked:
     """Return why a signature by one of *known* was not accepted."""
     if signature.hash_algorithm not in _STRONG:
@@ -175,9 +177,10 @@ def _reason(
     if unrevoked and (told := _verified(by, unrevoked)):
         text = data if data is not None else told.bytes or b""
         return _fits("revoked", told.valid_sigs[0].certificate, text)
-    created = signature.created
+    created = signature.signature_created
     expired = [one for one in known if created and created >= one.expires.get(key_id, _NEVER)]
-    if expired or (signature.expiration and signature.expiration <= datetime.now(UTC)):
+    until = signature.signature_expiration_time
+    if expired or (until and until <= datetime.now(UTC)):
         # No fingerprint: that it fits at all was not looked at.
         return Checked(SignedBy(how="openpgp", status="expired"))
     if created and any(created < one.since.get(key_id, created) for one in known):
@@ -199,7 +202,19 @@ def _parse(raw: bytes) -> _Known | None:
         unrevoked = Cert.from_packets(kept) if len(kept) < len(packets) else None
     except RuntimeError:
         return None
+    _check_own(cert)
     return _Known(cert, unrevoked, _revoked(packets, cert), *_validity(packets))
+
+
+def _check_own(cert: Cert) -> None:
+    """
+    Have *cert* check its signatures of its own keys now; else each `verify` does, three to one.
+
+    Whether they hold today, and for what, is asked each time: only the arithmetic is done once.
+    """
+    # (Who looks for a key to encrypt to looks at all of them; there need not be any.)
+    with contextlib.suppress(RuntimeError):
+        encrypt(b"", recipients=[cert])
 
 
 def _revoked(packets: Sequence[Packet], cert: Cert) -> frozenset[str]:
