@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from msgspec import Raw, json, structs
 
-from mailbridge.abreast import FEW, abreast
+from mailbridge.abreast import abreast
 from mailbridge.errors import BadSignature, MalformedEvent, NotPermitted, UnknownOrigin
 from mailbridge.event import SignedEvent, VerifiedEvent, canonical, digest, preimage
 
@@ -193,12 +193,10 @@ UNPROVED: Final[AbstractSet[Proved]] = frozenset()
 
 def proved(events: Sequence[SignedEvent], trusted: Mapping[str, VerifyKey]) -> AbstractSet[Proved]:
     """
-    Return the signatures of *events* by somebody *trusted* that fit; of a few events, none.
+    Return the signatures of *events* by somebody *trusted* that fit.
 
     For `verify`, which need not look at these again.  What does not fit it has to find itself.
     """
-    if len(events) < FEW:
-        return UNPROVED
     asked = [
         (event, trusted[entity], by_key[KEY_ID])
         for event in events

@@ -174,7 +174,7 @@ class Relay:
         """Do with what arrived, at most so much of it, what a relay's turn does."""
         arrived = [self._wire.up.popleft() for _ in range(min(most, len(self._wire.up)))]
         failpoint.reached("relay-received")
-        journaled = self._intake.journal(arrived)
+        journaled = self._intake.journal(self._intake.read(arrived))
         failpoint.reached("relay-stored")
         self._wire.down.extend([answer] for answer in journaled.answers if answer is not None)
         failpoint.reached("relay-answered")

@@ -148,7 +148,7 @@ class Loop:
         due.append(self._send_canaries(now))
         due.append(self._send())
         due.append(self._keep_small())
-        self._tell(now)
+        due.append(self._tell(now))
         return min([*due, self._alive_at + self._alive_every])
 
     def _take_in(self, now: float) -> float:
@@ -245,7 +245,7 @@ class Loop:
 
     # -- telling -----------------------------------------------------------------------------------
 
-    def _tell(self, now: float) -> None:
+    def _tell(self, now: float) -> float:
         status = self.status()
         if now >= self._alive_at + self._alive_every:
             self._alive_at = now
@@ -254,8 +254,7 @@ class Loop:
         if status != self._status:
             self._status = status
             notify(f"STATUS={status}")
-        if self._reporter:
-            self._reporter.turned(self, status, now)
+        return self._reporter.turned(self, status, now) if self._reporter else math.inf
 
     @property
     def watch_mode(self) -> str:

@@ -27,6 +27,14 @@ from mailbridge.health import (
 from mailbridge.health.live import process, version
 
 
+SOON: Final = 0.1
+"""
+Seconds from a change until it is told, with what else changes meanwhile.
+
+It takes as long as a mail takes, and what has just come in is still on its way then.
+"""
+
+
 class Round(Protocol):
     """What the loop tells of itself."""
 
@@ -51,7 +59,7 @@ class Round(Protocol):
 
 
 class Reporter:
-    """Tells how the bridge on *state* stands: at once when it changes, else every few seconds."""
+    """Tells how the bridge on *state* stands: soon when it changes, else every few seconds."""
 
     def __init__(  # noqa: PLR0913 - what there is to tell of
         self,
@@ -78,15 +86,21 @@ class Reporter:
         self.ready = False
         """Mail is being taken in."""
 
-    def turned(self, loop: Round, status: str, now: float) -> None:
-        """Note that the *loop* has done its round, and is what *status* says in a line."""
+    def turned(self, loop: Round, status: str, now: float) -> float:
+        """
+        Note that the *loop* has done its round, and is what *status* says in a line.
+
+        Return when there is more to tell.
+        """
         self._health.turned("bridge")
-        if status == self._status and now < self._due:
-            return
-        self._status, self._due = status, now + EVERY
-        facts = self._facts(loop, status)
-        self._health.bridge = facts
-        self._live.tell(facts)
+        if status != self._status:
+            self._status, self._due = status, min(self._due, now + SOON)
+        if now >= self._due:
+            self._due = now + EVERY
+            facts = self._facts(loop, status)
+            self._health.bridge = facts
+            self._live.tell(facts)
+        return self._due
 
     def close(self) -> None:
         """Say no more."""

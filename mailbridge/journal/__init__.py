@@ -21,7 +21,7 @@ from mailbridge.errors import MailbridgeError
 from mailbridge.event import FeedLink, SignedEvent, is_redacted
 from mailbridge.feed import Head, Hole
 from mailbridge.inspection import checksum
-from mailbridge.journal.file import SCHEMA, Damaged, File, become_copy
+from mailbridge.journal.file import SCHEMA, Damaged, File, Meanwhile, become_copy
 from mailbridge.journal.inspect import Inspector
 from mailbridge.journal.reading import FeedState, Link, Links, Missing, Reading, milliseconds
 
@@ -34,6 +34,7 @@ __all__ = [
     "Journal",
     "Link",
     "Links",
+    "Meanwhile",
     "Missing",
     "Reading",
     "become_copy",
@@ -275,9 +276,12 @@ class Journal(Reading):
         return cls(path, readonly=readonly)
 
     @contextlib.contextmanager
-    def batch(self, now: datetime) -> Iterator[Batch]:
+    def batch(self, now: datetime, *, meanwhile: Meanwhile | None = None) -> Iterator[Batch]:
         """
         Give a batch that is on the disk when the context ends, or not at all if it raises.
+
+        *meanwhile* is called once the disk works on it, with what tells whether that is done; it
+        must ask nothing of the journal but what is in memory.
 
         Raises `StorageFailed`: then nothing of it may be acknowledged.
         """
@@ -288,7 +292,7 @@ class Journal(Reading):
                 yield batch
                 batch.write()
                 failpoint.reached("journal-commit")
-                self._file.db.execute("COMMIT")
+                self._file.commit(meanwhile)
         except BaseException:
             self._roll_back()
             raise

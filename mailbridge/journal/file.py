@@ -7,7 +7,8 @@ import fcntl
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -86,12 +87,17 @@ class Damaged(NeedsOperator):
         )
 
 
+Meanwhile = Callable[[Callable[[], bool]], None]
+"""What is done while the disk works; it is given what tells whether that is done."""
+
+
 class File:
     """An open journal file.  One process may write it, many may read."""
 
     def __init__(self, path: Path, *, readonly: bool) -> None:
         self.path: Final = path
         self._failed = False
+        self._committer: ThreadPoolExecutor | None = None
         self._lock = -1 if readonly else _lock(path.with_suffix(".lock"), path)
         try:
             with self.told():
@@ -103,6 +109,9 @@ class File:
 
     def close(self) -> None:
         """Close it, and let another process write."""
+        if self._committer:
+            self._committer.shutdown()
+            self._committer = None
         if hasattr(self, "db"):
             self._close()
         if self._lock >= 0:
@@ -147,6 +156,23 @@ class File:
             self.db.execute("PRAGMA busy_timeout=0")
             self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             self.db.execute(f"PRAGMA busy_timeout={_BUSY_SECONDS * 1000}")
+
+    def commit(self, meanwhile: Meanwhile | None = None) -> None:
+        """
+        Have the transaction on the disk when this returns; *meanwhile* is called before that.
+
+        Raises `StorageFailed` where it is not there, and what *meanwhile* raises.
+        """
+        if meanwhile is None:
+            self.run("COMMIT")
+            return
+        if self._committer is None:
+            self._committer = ThreadPoolExecutor(1, "commit")
+        done = self._committer.submit(self.run, "COMMIT")
+        try:
+            meanwhile(done.done)
+        finally:
+            done.result()
 
     def run(self, sql: str, values: tuple[object, ...] = ()) -> sqlite3.Cursor:
         """Run *sql*.  Raises `StorageFailed`, `NeedsOperator` or `TryAgain`."""

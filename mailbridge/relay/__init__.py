@@ -30,7 +30,7 @@ from mailbridge.relay.claims import Claims
 from mailbridge.relay.door import Door
 from mailbridge.relay.frames import Message, receive, send
 from mailbridge.relay.gate import Gate
-from mailbridge.relay.intake import Frames, Intake
+from mailbridge.relay.intake import Frames, Intake, Submission
 from mailbridge.relay.mirror import Mirror
 from mailbridge.relay.publish import Publisher
 from mailbridge.relay.read import Reads
@@ -46,6 +46,7 @@ JOURNAL: Final = "journal.db"
 # One turn takes at most this; the rest waits in the queues of ZeroMQ, and then in TCP's.
 _BATCH: Final = 512
 _BATCH_BYTES: Final = 16 * 1024 * 1024
+_AHEAD: Final = 64
 _REQUESTS: Final = 64
 
 # Subscribers that lost us come back within this; what is published before they do is lost on them.
@@ -92,6 +93,8 @@ class Relay:
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
         self._turned = time.monotonic()
+        self._ahead: list[tuple[Message, Submission]] = []
+        """What came, and was read, while the disk worked on what had come before."""
         self.failure: BaseException | None = None
         """What ended the thread, if it was not `stop`."""
 
@@ -214,11 +217,11 @@ class Relay:
             looked = self._inspection.turn(time.monotonic())
             due = min(self._reads.next_deadline(), resume, prune, mirrored, looked, self._report())
             self._turned = time.monotonic()
-            wait = max(0.0, min(due - self._turned, _PULSE_SECONDS))
+            wait = 0.0 if self._ahead else max(0.0, min(due - self._turned, _PULSE_SECONDS))
             ready = {one for one, _ in poller.poll(math.ceil(wait * 1000))}
             if self._door:
                 self._door.turn()
-            if self._submit in ready:
+            if self._submit in ready or self._ahead:
                 self._take_submissions()
             if self._read in ready:
                 self._take_requests()
@@ -230,6 +233,9 @@ class Relay:
             if now >= prune:
                 pruned = self._journal.prune(self._now() - self._keep)
                 prune = now if pruned else now + _PRUNE_SECONDS
+        if self._ahead:
+            # (Who asked for no answer would not send it again.)
+            self._take_submissions()
 
     def _report(self) -> float:
         return self._reporter.turned(
@@ -242,20 +248,35 @@ class Relay:
         )
 
     def _take_submissions(self) -> None:
-        arrived = self._arrived()
+        """Journal, answer for and publish what has come; what comes meanwhile is read by then."""
+        ahead, self._ahead = self._ahead, []
+        arrived = self._arrived(_BATCH - len(ahead))
         failpoint.reached("relay-received")
-        journaled = self._intake.journal([message.frames for message in arrived])
+        read = self._intake.read([message.frames for message in arrived])
+        taken = [*ahead, *zip(arrived, read, strict=True)]
+        journaled = self._intake.journal([one for _, one in taken], meanwhile=self._read_ahead)
         failpoint.reached("relay-stored")
-        for message, answer in zip(arrived, journaled.answers, strict=True):
+        for (message, _), answer in zip(taken, journaled.answers, strict=True):
             if answer is not None:
                 send(self._submit, (message.peer, answer))
         failpoint.reached("relay-answered")
         self._intake.publish(journaled.publish)
 
-    def _arrived(self) -> list[Message]:
+    def _read_ahead(self, is_enough: Callable[[], bool]) -> None:
+        """Read some of what comes, one by one, until it *is enough*: most of that is arithmetic."""
+        size = 0
+        while len(self._ahead) < _AHEAD and size < _BATCH_BYTES:
+            if is_enough() or self._stopping.is_set() or not (arrived := self._arrived(1)):
+                return
+            frames = [message.frames for message in arrived]
+            self._ahead += zip(arrived, self._intake.read(frames), strict=True)
+            size += sum(map(len, frames[0]))
+
+    def _arrived(self, most: int) -> list[Message]:
+        """Return what has come, at most so much."""
         arrived: list[Message] = []
         size = 0
-        while len(arrived) < _BATCH and size < _BATCH_BYTES:
+        while len(arrived) < most and size < _BATCH_BYTES:
             message = receive(self._submit, curve=self._door is not None)
             if message is None:
                 break

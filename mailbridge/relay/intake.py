@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from mailbridge import failpoint
-from mailbridge.journal import Batch, Journal
+from mailbridge.journal import Batch, Journal, Meanwhile
 from mailbridge.relay.gaps import Gaps
 from mailbridge.relay.publish import Publisher
 from mailbridge.relay.submit import Answer, Read, Submissions
@@ -32,6 +32,15 @@ _WORDS: Final = (b"head", b"canary", b"ask")
 _log = logging.getLogger(__name__)
 
 Frames = Sequence[bytes]
+
+
+class Submission(NamedTuple):
+    """What a source submitted, and what it asks for."""
+
+    body: bytes
+    word: bytes
+    event: Read | None
+    """As it is read, where it is an event."""
 
 
 class Journaled(NamedTuple):
@@ -67,19 +76,30 @@ class Intake:
         self.counts: Final[Counter[str]] = Counter()
         """How many events had which outcome."""
 
-    def journal(self, submissions: Sequence[Frames]) -> Journaled:
-        """Make what sources submitted durable.  Nothing is published yet."""
+    def read(self, submissions: Sequence[Frames]) -> list[Submission]:
+        """Return what sources submitted as it is read; the journal may be writing meanwhile."""
+        told = [(*frames, b"", b"")[:2] for frames in submissions]
+        read = iter(self._submissions.read([body for body, word in told if word not in _WORDS]))
+        return [
+            Submission(body, word, None if word in _WORDS else next(read)) for body, word in told
+        ]
+
+    def journal(
+        self, submissions: Sequence[Submission], *, meanwhile: Meanwhile | None = None
+    ) -> Journaled:
+        """
+        Make what sources submitted durable.  Nothing is published yet.
+
+        *meanwhile* is called while the disk works (`Journal.batch`).
+        """
         now = self._now()
         publish: list[tuple[bytes, bytes]] = []
-        with self._journal.batch(now) as batch:
-            told = [(*frames, b"", b"")[:2] for frames in submissions]
-            events = [body for body, word in told if word not in _WORDS]
-            read = iter(self._submissions.read(events, batch))
+        with self._journal.batch(now, meanwhile=meanwhile) as batch:
             answers = [
-                self._answered(body, word, batch)
-                if word in _WORDS
-                else self._settled(next(read), word, batch, now, publish)
-                for body, word in told
+                self._answered(one.body, one.word, batch)
+                if one.event is None
+                else self._settled(one.event, one.word, batch, now, publish)
+                for one in submissions
             ]
             self._finish(batch, now, publish)
         return Journaled(answers, publish)
@@ -100,7 +120,7 @@ class Intake:
         now = self._now()
         publish: list[tuple[bytes, bytes]] = []
         with self._journal.batch(now) as batch:
-            read = self._submissions.read(events, batch)
+            read = self._submissions.read(events)
             answers = [self._event(event, batch, now, publish, waits=True) for event in read]
             self._finish(batch, now, publish)
         self.publish(publish)

@@ -21,7 +21,7 @@ from mailbridge.event import (
     read_event,
 )
 from mailbridge.feed import Fit, Hole, fit, is_feed_id, read_head
-from mailbridge.journal import Batch, Journal, Missing
+from mailbridge.journal import Batch, FeedState, Journal, Missing
 from mailbridge.relay.claims import Claims
 from mailbridge.relay.gate import Gate
 from mailbridge.signing import KEY_ID, UNPROVED, Proved, SigningKey, proved, sign_note
@@ -106,10 +106,15 @@ class Submissions:
         self._key: Final = key
         self._claims: Final = claims
 
-    def read(self, bodies: Sequence[bytes], batch: Batch) -> list[Read]:
-        """Return what each of *bodies* is read as; of many that are new, signatures as well."""
+    def read(self, bodies: Sequence[bytes]) -> list[Read]:
+        """
+        Return what each of *bodies* is read as, with signatures where it is new.
+
+        The journal may be writing meanwhile: only what is in memory is asked.
+        """
         found = [self._understood(body) for body in bodies]
-        new = [event for event in found if isinstance(event, SignedEvent) and _is_new(event, batch)]
+        heads = self._journal.heads()
+        new = [event for event in found if isinstance(event, SignedEvent) and _is_new(event, heads)]
         known = proved(new, self._gate.keys())
         hashes = {one.hash for one in known}
         sure = [event for event in new if event.hash in hashes]
@@ -317,9 +322,12 @@ class Submissions:
         return _SORTED.encode(fields)
 
 
-def _is_new(event: SignedEvent, batch: Batch) -> bool:
+def _is_new(event: SignedEvent, heads: Mapping[str, FeedState]) -> bool:
     """Say whether *event* is behind all that is here of its feed: what is here needs no proof."""
-    return event.feed is not None and event.feed.seq > batch.head(event.feed.id).seq
+    if event.feed is None:
+        return False
+    here = heads.get(event.feed.id)
+    return here is None or event.feed.seq > here.head.seq
 
 
 def _check(event: SignedEvent) -> None:
