@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
-FEW: Final = 8
-"""For fewer things than that a second thread is not worth its start."""
+FEW: Final = 32
+"""For fewer things than that a second thread gains nothing: both want the interpreter."""
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")

@@ -7,6 +7,7 @@ Pure: keys come in as values; `keyring` reads and writes their files.
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -47,7 +48,8 @@ def from_base64(text: str) -> bytes:
 
     Raises `ValueError` for anything else.
     """
-    return base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), validate=True)
+    bare = text.rstrip("=")
+    return binascii.a2b_base64(bare + "=" * (-len(bare) % 4), strict_mode=True)
 
 
 class Last(NamedTuple):

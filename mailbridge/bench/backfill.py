@@ -26,9 +26,6 @@ _PART: Final = 0.7
 _CHECKED: Final = 0.85
 """Of what a back-fill does that checks no signature."""
 
-
-_ROUNDS: Final = 4
-"""A short row of mails tells how it begins and ends, a long one what a back-fill does."""
 _WARM: Final = 16
 """One in so many mails comes before it counts: what is loaded once is loaded by then."""
 
@@ -50,7 +47,7 @@ def measure_backfill(
     with gateway(directory / "backfill", (source,)) as (ours, outbox):
         _delivered(ours, warm, source)
         events += [event.raw for event in outbox.after(0, 2 * len(warm) + 1)]
-        for part in chunks(mails, _ROUNDS):
+        for part in chunks(mails):
             took, outcomes = _delivered(ours, part, source)
             new = [event.raw for event in outbox.after(len(events), 2 * len(part) + 1)]
             events += new
@@ -87,7 +84,7 @@ def measure_checked(mails: int, directory: Path) -> Figure:
     ):
         _delivered(ours, warm, plain)
         _delivered(checking, warm, checked)
-        for part in chunks(raws, _ROUNDS):
+        for part in chunks(raws):
             unchecked, _ = _delivered(ours, part, plain)
             took, _ = _delivered(checking, part, checked)
             rounds.append(Round(len(part), took, {"back-fill, nothing checked": unchecked}))

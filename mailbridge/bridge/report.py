@@ -26,7 +26,6 @@ from mailbridge.health import (
 )
 from mailbridge.health.live import process, version
 
-
 SOON: Final = 0.1
 """
 Seconds from a change until it is told, with what else changes meanwhile.

@@ -19,6 +19,9 @@ _QUIET = 40
 """Mails of a list without news for each other mail: 80,000, unless somebody says otherwise."""
 
 
+_LONG = 3
+"""Mails of a back-fill for each that is asked for: a short row tells how one begins and ends."""
+
 _ON_BUS = 4
 """Events that a relay takes and gives for each mail."""
 
@@ -80,16 +83,17 @@ def _measured(mails: int, directory: Path) -> Iterator[Figure]:
 
     from mailbridge import bench, traffic
 
-    _say(f"making up {mails} mails")
-    raws = [post.raw for post in itertools.islice(traffic.mails(1), mails)]
+    _say(f"making up {_LONG * mails} mails")
+    row = [post.raw for post in itertools.islice(traffic.mails(1), _LONG * mails)]
+    raws = row[:mails]
     _say("recognising mail")
     yield from bench.measure_recognise(raws)
     _say("back-fill into an outbox")
-    figures, events = bench.measure_backfill(raws, directory)
+    figures, events = bench.measure_backfill(row, directory)
     yield from figures
     if importlib.util.find_spec("pysequoia") or shutil.which("gpgv"):
         _say("back-fill of signed uploads")
-        yield bench.measure_checked(mails, directory)
+        yield bench.measure_checked(_LONG * mails, directory)
     _say("a list without news")
     yield bench.measure_quiet(_QUIET * mails, directory)
     _say("a relay, and reading from it")
