@@ -28,7 +28,7 @@ from mailbridge.config import Config, Source
 from mailbridge.errors import ConfigError, NeedsOperator, StorageFailed
 from mailbridge.event import SignedEvent, parse_json, read_event
 from mailbridge.mail import Mail, read_mail
-from mailbridge.outbox import Outbox, Verdict
+from mailbridge.outbox import DiskFull, Outbox, Verdict
 from mailbridge.signing import SigningKey
 from mailbridge.wire.sockets import WINDOW, Context, bind, make_context, submit_server
 from tests.conftest import NOON
@@ -408,6 +408,29 @@ def test_a_long_row_of_mails_keeps_nobody_from_sending_what_came_of_its_beginnin
 
     assert len(seen) == LONG_ROW // BATCH
     assert seen[0] == 5
+
+
+def test_where_sending_in_between_fails_what_was_done_is_over_and_the_rest_waits(
+    tmp_path: Path, outbox: Outbox, gateway: Gateway
+) -> None:
+    folder = make_maildir(tmp_path / "Maildir")
+    for n in range(LONG_ROW):
+        put(folder, upload(n) if n < 5 else chat(n), f"{1_700_000_000 + n}.M{n}.x")
+    place = placed(folder, outbox, gateway, after="seen")
+    look(place)
+
+    def full() -> None:
+        raise DiskFull("no room")
+
+    with pytest.raises(DiskFull):
+        place.work(stopping=lambda: False, between=full)
+
+    assert len(list((folder / "cur").iterdir())) == BATCH
+    assert place.backlog == LONG_ROW - BATCH
+    while place.backlog:
+        work(place)
+    assert len(list((folder / "cur").iterdir())) == LONG_ROW
+    assert outbox.head().seq == 5
 
 
 def test_a_mail_that_comes_while_others_wait_is_looked_for_right_after_them(

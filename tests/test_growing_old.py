@@ -13,13 +13,14 @@ import sqlite3
 import stat
 import tarfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
 
 from mailbridge import changes
 from mailbridge.bridge.backup import back_up
@@ -107,12 +108,24 @@ def told(capsys: pytest.CaptureFixture[str], *words: str | Path) -> list[dict[st
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def until(there: Callable[[], bool]) -> None:
-    """Wait until something is *there*."""
-    begun = time.monotonic()
-    while not there():
-        assert time.monotonic() < begun + PATIENCE
-        time.sleep(0.02)
+def until(there: Callable[[], bool], state: Path) -> None:
+    """Wait until something is *there*, which somebody else writes to *state*."""
+    written = threading.Event()
+
+    class Writing(FileSystemEventHandler):
+        def on_modified(self, event: FileSystemEvent) -> None:  # noqa: ARG002
+            written.set()
+
+    observer = Observer()
+    observer.schedule(Writing(), str(state))
+    observer.start()
+    try:
+        while not there():
+            assert written.wait(PATIENCE), "nothing is written"
+            written.clear()
+    finally:
+        observer.stop()
+        observer.join()
 
 
 def received(state: Path, seq: int) -> None:
@@ -122,7 +135,7 @@ def received(state: Path, seq: int) -> None:
         with contextlib.closing(opened(state / "outbox.db")) as db:
             return bool(db.execute("SELECT max(acked) FROM target").fetchone() == (seq,))
 
-    until(is_known)
+    until(is_known, state)
 
 
 def horizon(state: Path) -> int:
@@ -357,7 +370,7 @@ def test_a_bridge_makes_its_outbox_small_and_the_feed_stays_proved(
         assert first.stop() == 0
     with Daemon(*words, *LOOPBACK) as second:
         read = second.ready()["read"]
-        until(lambda: horizon(state) == 3)
+        until(lambda: horizon(state) == 3, state)
         # The same news by another list, and one more.
         put(maildir, upload(1).replace(b"devel-changes.lists", b"other.lists"), "again.x")
         put(maildir, upload(3), "3.x")
@@ -598,7 +611,7 @@ def test_an_event_that_a_relay_holds_is_dropped_and_the_feed_flows(
         with Daemon(*bridge) as third:
             third.ready()
             events = read_events(ports["read"], there, 3)
-            until(lambda: not told(capsys, *ask, "list", "--json", "--state", state))
+            until(lambda: not told(capsys, *ask, "list", "--json", "--state", state), state)
             assert third.stop() == 0
         assert relay.stop() == 0
 

@@ -176,12 +176,11 @@ class Place:
                 outcomes.append(told)
                 if len(outcomes) % BATCH == 0:
                     between()
-        except MailbridgeError:
-            self._backlog.extendleft(found for found, _ in reversed(taken))
-            raise
-        for (found, _), outcome in zip(taken, outcomes, strict=False):
-            self._finish(found, outcome.verdict.verdict)
-        self._backlog.extendleft(found for found, _ in reversed(taken[len(outcomes) :]))
+        finally:
+            # (Whatever happened: what has its verdict is over, what has none still waits.)
+            for (found, _), outcome in zip(taken, outcomes, strict=False):
+                self._finish(found, outcome.verdict.verdict)
+            self._backlog.extendleft(found for found, _ in reversed(taken[len(outcomes) :]))
         return len(outcomes)
 
     def _begin_look(self) -> None:
