@@ -1,8 +1,9 @@
 """
 The relay: takes signed events, journals them, publishes each once, and lets readers catch up.
 
-One thread does it all.  What arrives together becomes durable together, in one transaction; only
-then it is acknowledged, then published, then given to the readers that wait.
+One thread does it all, but for waiting for the disk.  What arrives together becomes durable
+together, in one transaction; only then it is acknowledged, then published, then given to the
+readers that wait.  What comes while the disk works is read by then.
 """
 
 from __future__ import annotations
