@@ -11,11 +11,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import msgspec
 import pytest
 
+from mailbridge.bridge.report import SOON, Reporter
 from mailbridge.errors import ConfigError, TryAgain
 from mailbridge.health import (
     BridgeFacts,
@@ -32,7 +34,7 @@ from mailbridge.health import (
     told_by,
 )
 from mailbridge.health.http import MAX_REQUEST, MOST, Server
-from mailbridge.health.live import STUCK, process
+from mailbridge.health.live import EVERY, STUCK, process
 from mailbridge.health.state import LOST
 from tests.daemons import LOOPBACK, Daemon, make_maildir, put, upload
 
@@ -498,3 +500,29 @@ def test_every_figure_that_an_alert_looks_at_is_told(health: Health) -> None:
 
     assert asked
     assert asked - told == set()
+
+
+def test_what_changes_one_after_the_other_is_told_together_and_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(Live, "tell", lambda _, facts: told.append(facts))
+    monkeypatch.setattr(Reporter, "_facts", lambda *words: words[-1])
+    nothing: Any = None
+    reporter = Reporter(
+        SimpleNamespace(directory=tmp_path),  # type: ignore[arg-type]  # no more is asked of it
+        (),
+        (),
+        attention=nothing,
+        canaries=nothing,
+        health=Health(),
+    )
+
+    assert reporter.turned(nothing, "ready", 100.0) == 100.0 + EVERY
+    assert reporter.turned(nothing, "1 event on the way", 101.0) == 101.0 + SOON
+    assert reporter.turned(nothing, "all received", 101.0 + SOON / 2) == 101.0 + SOON
+    assert told == ["ready"]
+    assert reporter.turned(nothing, "all received", 101.0 + SOON) == 101.0 + SOON + EVERY
+    assert told == ["ready", "all received"]
+    reporter.turned(nothing, "all received", 101.0 + SOON + EVERY)
+    assert len(told) == 3

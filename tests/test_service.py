@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailbridge.service import StopSignal, notify, one_line, set_up_logging
+from mailbridge.service import StopSignal, notify, one_line, set_up_logging, settle_in
 
 
 @pytest.mark.fault(107)
@@ -82,3 +83,15 @@ def test_a_hostile_subject_makes_no_second_log_line(
     logging.getLogger("mailbridge.x").warning("mail <%s>", "a\n<0>kernel: \x1b[31mdead")
 
     assert capsys.readouterr().err == r"<4>mailbridge.x: mail <a\x0a<0>kernel: \x1b[31mdead>" + "\n"
+
+
+def test_what_a_service_loaded_to_start_is_not_looked_through_for_garbage_again() -> None:
+    there = [[n] for n in range(1000)]
+    try:
+        settle_in()
+
+        # (Nothing of what is there now is the collector's any more.)
+        assert not any(one is there for one in gc.get_objects())
+        assert gc.get_freeze_count() > len(there)
+    finally:
+        gc.unfreeze()
