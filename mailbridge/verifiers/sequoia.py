@@ -9,12 +9,11 @@ accepted; its clear yes or no counts.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from pysequoia import Cert, Decrypted, Sig, encrypt, verify
+from pysequoia import Cert, Decrypted, Sig, verify
 from pysequoia.packet import HashAlgorithm, Packet, PacketPile, SignatureType, Tag
 
 from mailbridge.armor import SIGNATURE
@@ -202,19 +201,7 @@ def _parse(raw: bytes) -> _Known | None:
         unrevoked = Cert.from_packets(kept) if len(kept) < len(packets) else None
     except RuntimeError:
         return None
-    _check_own(cert)
     return _Known(cert, unrevoked, _revoked(packets, cert), *_validity(packets))
-
-
-def _check_own(cert: Cert) -> None:
-    """
-    Have *cert* check its signatures of its own keys now; else each `verify` does, three to one.
-
-    Whether they hold today, and for what, is asked each time: only the arithmetic is done once.
-    """
-    # (Who looks for a key to encrypt to looks at all of them; there need not be any.)
-    with contextlib.suppress(RuntimeError):
-        encrypt(b"", recipients=[cert])
 
 
 def _revoked(packets: Sequence[Packet], cert: Cert) -> frozenset[str]:
