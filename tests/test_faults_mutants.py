@@ -271,7 +271,7 @@ MISTAKES: Final = {
                  yield batch
 @@
                  failpoint.reached("journal-commit")
--                self._file.db.execute("COMMIT")
+-                self._file.commit(meanwhile)
 """,
     ),
     "no-tx": Mistake(
