@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,5 +94,24 @@ def test_what_a_service_loaded_to_start_is_not_looked_through_for_garbage_again(
         # (Nothing of what is there now is the collector's any more.)
         assert not any(one is there for one in gc.get_objects())
         assert gc.get_freeze_count() > len(there)
+    finally:
+        gc.unfreeze()
+
+
+def test_what_a_reload_left_behind_is_given_back() -> None:
+    class Loaded:
+        """Knows itself, as a loop knows who wakes it."""
+
+        def __init__(self) -> None:
+            self.itself = self
+
+    try:
+        before = Loaded()
+        settle_in()
+        left = weakref.ref(before)
+        del before
+        settle_in()
+
+        assert left() is None
     finally:
         gc.unfreeze()
