@@ -7,7 +7,6 @@ Pure: keys come in as values; `keyring` reads and writes their files.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -49,7 +48,7 @@ def from_base64(text: str) -> bytes:
     Raises `ValueError` for anything else.
     """
     bare = text.rstrip("=")
-    return binascii.a2b_base64(bare + "=" * (-len(bare) % 4), strict_mode=True)
+    return base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
 
 
 class Last(NamedTuple):

@@ -395,12 +395,18 @@ def test_a_rate_leaves_the_excess_in_the_maildir(
     assert place.due() > time.monotonic() + 1000
 
 
+def long_row(folder: Path) -> Path:
+    """Return *folder* as a Maildir with so many mails, of which the first five tell news."""
+    make_maildir(folder)
+    for n in range(LONG_ROW):
+        put(folder, upload(n) if n < 5 else chat(n), f"{1_700_000_000 + n}.M{n}.x")
+    return folder
+
+
 def test_a_long_row_of_mails_keeps_nobody_from_sending_what_came_of_its_beginning(
     tmp_path: Path, outbox: Outbox, gateway: Gateway
 ) -> None:
-    folder = make_maildir(tmp_path / "Maildir")
-    for n in range(LONG_ROW):
-        put(folder, upload(n) if n < 5 else chat(n), f"{1_700_000_000 + n}.M{n}.x")
+    folder = long_row(tmp_path / "Maildir")
     place = placed(folder, outbox, gateway)
     look(place)
     seen: list[int] = []
@@ -413,9 +419,7 @@ def test_a_long_row_of_mails_keeps_nobody_from_sending_what_came_of_its_beginnin
 def test_where_sending_in_between_fails_what_was_done_is_over_and_the_rest_waits(
     tmp_path: Path, outbox: Outbox, gateway: Gateway
 ) -> None:
-    folder = make_maildir(tmp_path / "Maildir")
-    for n in range(LONG_ROW):
-        put(folder, upload(n) if n < 5 else chat(n), f"{1_700_000_000 + n}.M{n}.x")
+    folder = long_row(tmp_path / "Maildir")
     place = placed(folder, outbox, gateway, after="seen")
     look(place)
 

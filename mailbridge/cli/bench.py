@@ -77,11 +77,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _measured(mails: int, directory: Path) -> Iterator[Figure]:
-    import importlib.util
     import itertools
-    import shutil
 
     from mailbridge import bench, traffic
+    from mailbridge.verifiers import openpgp
 
     _say(f"making up {_LONG * mails} mails")
     row = [post.raw for post in itertools.islice(traffic.mails(1), _LONG * mails)]
@@ -91,7 +90,7 @@ def _measured(mails: int, directory: Path) -> Iterator[Figure]:
     _say("back-fill into an outbox")
     figures, events = bench.measure_backfill(row, directory)
     yield from figures
-    if importlib.util.find_spec("pysequoia") or shutil.which("gpgv"):
+    if openpgp.is_possible():
         _say("back-fill of signed uploads")
         yield bench.measure_checked(_LONG * mails, directory)
     _say("a list without news")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -21,6 +20,7 @@ from mailbridge.doctor.patient import Finding, Patient
 from mailbridge.doctor.states import asked
 from mailbridge.errors import ConfigError
 from mailbridge.rules import load as load_rules
+from mailbridge.verifiers import openpgp
 
 OLD: Final = 400 * 86400.0
 """Seconds after which a keyring lacks everybody who came since."""
@@ -45,7 +45,7 @@ def keyrings(patient: Patient) -> Iterator[Finding]:
         paths = [*source.keyrings, *filter(None, [source.archive_keyring])]
         if not paths:
             continue
-        if not importlib.util.find_spec("pysequoia") and not shutil.which("gpgv"):
+        if not openpgp.is_possible():
             what = f"source {source.name!r}: nobody here can check an OpenPGP signature"
             yield Finding("no-verifier", what, "pip install 'mailbridge[openpgp]', or install gpgv")
             continue

@@ -13,6 +13,15 @@ from mailbridge.verifiers.files import Files
 from mailbridge.verifiers.gpgv import Gpgv
 
 
+def is_possible() -> bool:
+    """Say whether anybody here can check a signature."""
+    return _has_pysequoia() or shutil.which("gpgv") is not None
+
+
+def _has_pysequoia() -> bool:
+    return importlib.util.find_spec("pysequoia") is not None
+
+
 def openpgp(paths: Sequence[str], where: str) -> OpenPGP:
     """
     Return a verifier with the keyrings *paths*, which the setting *where* names.
@@ -27,7 +36,7 @@ def openpgp(paths: Sequence[str], where: str) -> OpenPGP:
         raise ConfigError(f"{where}: {error}") from error
     program = shutil.which("gpgv")
     armored = [path for path, raw in zip(paths, contents, strict=True) if raw[:5] == b"-----"]
-    if importlib.util.find_spec("pysequoia"):
+    if _has_pysequoia():
         from mailbridge.verifiers.sequoia import Sequoia  # noqa: PLC0415 - the extra is here
 
         # (Each remembers by itself what it read: the files are looked at once more.)

@@ -40,6 +40,9 @@ _BINDINGS: Final = (
     SignatureType.SubkeyBinding,
 )
 
+_V6: Final = 6
+"""A key of this version has for its id the beginning of its fingerprint (RFC 9580, 5.5.4)."""
+
 _Verify = Callable[[Sequence[Cert]], Decrypted]
 
 
@@ -109,7 +112,7 @@ class Sequoia:
         if signature is None:
             return bad()
         key_id = (signature.issuer_fingerprint or signature.issuer_key_id or "")[-16:].lower()
-        if signature.signature_version == 6 and signature.issuer_fingerprint:  # noqa: PLR2004
+        if signature.signature_version == _V6 and signature.issuer_fingerprint:
             key_id = signature.issuer_fingerprint[:16].lower()
         known = [one for cert in self._certs.get(key_id, ()) if (one := self._known(cert))]
         if not known:
